@@ -15,6 +15,8 @@ from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from tests.servers import tied
+
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 30.0
 
@@ -109,7 +111,7 @@ class WorkerProcess:
     def __init__(self, args: list[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
         self.args = args
         self.log = log
-        command = [sys.executable, "-m", "tests.servers.tied"]
+        command = [sys.executable, str(Path(tied.__file__))]
         command += [sys.executable, str(ROOT / "manage.py"), *args]
         with log.open("wb") as out:
             self.process = subprocess.Popen(

@@ -1,0 +1,75 @@
+# Every target makes what it needs. PYTHON chooses the interpreter, VENV where the environment goes:
+#   make test PYTHON=python3.13 VENV=.venv-313
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+DEV := $(VENV)/.installed-dev
+EXAMPLE := $(VENV)/.installed-example
+MANAGE := $(BIN)/python manage.py
+POSTGRES := $(BIN)/python -m tests.servers.postgres
+# One data file per process and environment, so that two environments can be tested side by side.
+export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help test test-sqlite test-postgres coverage coverage-erase lint format types \
+	migrations-check demo serve bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+test: coverage-erase test-sqlite test-postgres coverage ## all tests, on SQLite and on a PostgreSQL of their own
+
+test-sqlite: $(DEV) ## the tests on SQLite
+	env -u DATABASE_URL $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+
+test-postgres: $(DEV) ## the tests on PostgreSQL (PG_BINDIR chooses another version)
+	$(POSTGRES) -- $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+
+coverage: $(DEV) ## the branch coverage of all runs since coverage-erase
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+coverage-erase:
+	rm -rf $(dir $(COVERAGE_FILE)) && mkdir -p $(dir $(COVERAGE_FILE))
+
+lint: $(DEV) ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV) ## write what `make lint` asks for, where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV) ## mypy, strict
+	$(BIN)/mypy
+
+migrations-check: $(DEV) ## no model change without its migration
+	DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
+
+demo: $(EXAMPLE) ## the example shop from an empty database to the last invoice
+	$(MANAGE) demo
+
+serve: $(EXAMPLE) ## the example shop and its admin in a browser
+	$(MANAGE) runserver
+
+bench: $(DEV) ## throughput and latency on a durable PostgreSQL of its own
+	$(POSTGRES) --durable -- $(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+clean: ## remove what runs left behind, environments excepted
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/var example_project/var
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(EXAMPLE): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[example]'
+	touch $@

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"executor", "status"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
-    {"sequences", "payloads", "tasks", "fields", "transitions"},
+    {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"},
     {"conf", "clock", "signals", "exceptions", "choices", "text", "errors_text", "ids"}
     | {"injection", "loggers"},
 ]
@@ -175,7 +175,11 @@ def test_each_public_name_resolves_and_is_documented(name: str) -> None:
 
 # Statuses
 
-STATUS_WRITERS = {"status", "cache"}
+STATUS_WRITERS = {
+    "status",
+    "cache",
+    "exceptions",  # an error carries the status it met
+}
 WRITING_CALLS = re.compile(
     r"^a?(update|create|get_or_create|update_or_create|bulk_update)$|^(Job|TaskStatus)$"
 )

@@ -1,0 +1,173 @@
+"""What an app can plug in around a job: who carries it, and what follows its end."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from uuid import UUID
+
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from ..conf import get_config, load
+from ..exceptions import ConfigurationError, SequenceDeclarationError, TaskFailed
+from ..injection import scope
+from ..tasks import Adapter, adapt, build_instance
+
+if TYPE_CHECKING:
+    from ..sequences import TaskSequence
+
+__all__ = [
+    "UNCHANGED",
+    "BaseErrorHandler",
+    "BaseStartTaskHandler",
+    "BaseSuccessHandler",
+    "Complete",
+    "RetryJob",
+    "RetryTask",
+    "error_handler_for",
+    "start_handler_for",
+    "success_handler_for",
+]
+
+
+class _Unchanged(enum.Enum):
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = _Unchanged.UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class RetryJob:
+    """Returned by an error handler: run the job again from its first task."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTask:
+    """Returned by an error handler: run the failed task again, with another payload if one is given.
+
+    Example: `return RetryTask({**context.payload, "courier": "fallback"})`
+    """
+
+    payload: Any | Literal[_Unchanged.UNCHANGED] = UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Returned by an error handler: the job is successful after all, with this result."""
+
+    result: Any = None
+
+
+class BaseErrorHandler(ABC):
+    """Called once a job has failed, at least once, and again when it raises (`HANDLER_ATTEMPTS`).
+
+    Built anew for each call, constructor arguments injected; `handle_error` may be `async`.
+
+    Example:
+        class AlertOps(BaseErrorHandler):
+            def handle_error(self, error, context):
+                mail_admins(f"{context.sequence} failed", error.traceback)
+    """
+
+    @abstractmethod
+    def handle_error(self, error: TaskFailed, context: Any) -> Any:
+        """What is returned is kept as the job's `error_result`.
+
+        `RetryJob()`, `RetryTask(payload)` and `Complete(result)` change the outcome, each at most
+        three times a job.
+        """
+
+
+class BaseSuccessHandler(ABC):
+    """Called once a job is successful, at least once, and again when it raises.
+
+    Example:
+        class MarkFulfilled(BaseSuccessHandler):
+            def handle_success(self, result, context):
+                Order.objects.filter(pk=result["order_id"]).update(fulfilled=True)
+    """
+
+    @abstractmethod
+    def handle_success(self, result: Any, context: Any) -> Any:
+        """`result` is what the last task returned; what this returns is not kept."""
+
+
+class BaseStartTaskHandler(ABC):
+    """Brings a due task to whoever runs it: called after the commit, whenever a task becomes due.
+
+    It may be called twice for one task, and a message may be lost: the job's row is the truth, and
+    jobs that were not begun are swept. The consumer calls `executor.execute_task(job_id, task_id)`.
+    One instance serves the whole process.
+
+    Example:
+        class QueueStartTaskHandler(BaseStartTaskHandler):
+            def handle_start(self, job_id, task_id, payload):
+                queue.put((str(job_id), task_id))
+    """
+
+    # Whether its jobs are left to its consumer; a worker claims only jobs that are not carried.
+    carried: ClassVar[bool] = True
+
+    @abstractmethod
+    def handle_start(self, job_id: UUID, task_id: str, payload: Any) -> None:
+        """Tell the consumer that `task_id` of this job is due; what is raised is logged."""
+
+
+def error_handler_for(sequence: TaskSequence | None) -> Adapter | None:
+    """The error handler of `sequence`, or of the settings, or None; call it `(error, context)`."""
+    declared = getattr(sequence, "error_handler", None)
+    return _adapted(declared or get_config().error_handler, "handle_error", "error handler")
+
+
+def success_handler_for(sequence: TaskSequence | None) -> Adapter | None:
+    """The success handler of `sequence`, or of the settings, or None; call it `(result, context)`."""
+    declared = getattr(sequence, "success_handler", None)
+    return _adapted(declared or get_config().success_handler, "handle_success", "success handler")
+
+
+def start_handler_for(sequence: TaskSequence | None = None) -> BaseStartTaskHandler:
+    """The start handler of `sequence`, or of the settings: one instance for the whole process.
+
+    Raises `ConfigurationError` when a path cannot be imported or names something else.
+    """
+    declared = getattr(sequence, "start_task_handler", None)
+    return _start_handler(declared or get_config().start_task_handler)
+
+
+@cache
+def _adapted(handler: Any, method: str, what: str) -> Adapter | None:
+    if handler is None:
+        return None
+    try:
+        return adapt(load(handler, what=what), method=method, what=what)
+    except SequenceDeclarationError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+@cache
+def _start_handler(handler: Any) -> BaseStartTaskHandler:
+    loaded = load(handler, what="start handler")
+    with scope() as resolve:
+        instance = build_instance(loaded, resolve)
+    if not callable(getattr(instance, "handle_start", None)):
+        raise ConfigurationError(
+            f"{handler!r:.100} is no start handler: it has no method 'handle_start'.",
+            hint="Derive it from BaseStartTaskHandler.",
+        )
+    found: BaseStartTaskHandler = instance
+    return found
+
+
+@receiver(setting_changed)
+def _forget_handlers(*, setting: str, **_: Any) -> None:
+    if setting == "TASKS_SEQ":
+        _adapted.cache_clear()
+        _start_handler.cache_clear()

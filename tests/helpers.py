@@ -85,13 +85,14 @@ BLOCKED = """
 
 def blocked_backends(alias: str = "default") -> list[tuple[int, str]]:
     """Return (pid, query) of the PostgreSQL sessions of this database that wait for a lock."""
-    with connections[alias].cursor() as cursor:
+    # A connection of its own: inside a transaction the view shows the same picture for ever.
+    with own_connection(alias) as connection, connection.cursor() as cursor:
         cursor.execute(BLOCKED)
         return cursor.fetchall()
 
 
 def wait_until_blocked(alias: str = "default", count: int = 1, timeout: float = DEADLINE) -> None:
-    """Wait until `count` other sessions of this PostgreSQL database wait for a lock."""
+    """Wait until `count` sessions of this PostgreSQL database wait for a lock."""
     wait_until(lambda: len(blocked_backends(alias)) >= count, timeout, "a session waits for a lock")
 
 

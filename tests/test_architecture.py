@@ -17,12 +17,13 @@ PACKAGE = ROOT / "django_tasks_seq"
 
 # A module may import from its own layer and from those below it. What is not named has no place.
 LAYERS: list[set[str]] = [
-    {"management", "admin", "checks", "contrib", "testing", "apps"},
+    {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
-    {"executor", "status"},
+    {"executor", "status", "repairs"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
-    {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"},
+    {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}
+    | {"json_problems", "plain_types"},
     {"conf", "clock", "signals", "exceptions", "choices", "text", "errors_text", "ids"}
     | {"injection", "loggers"},
 ]

@@ -46,6 +46,7 @@ format: $(DEV) ## write what `make lint` asks for, where a tool can
 
 types: $(DEV) ## mypy, strict
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file example_project/mypy.ini
 
 migrations-check: $(DEV) ## no model change without its migration
 	DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run

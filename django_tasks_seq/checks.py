@@ -130,7 +130,7 @@ def check_routers() -> Iterator[CheckMessage]:
     for model in apps.get_app_config(APP).get_models():
         instance = model()
         # A router without an opinion leaves an instance where it is.
-        instance._state.db = alias  # noqa: SLF001
+        instance._state.db = alias
         found = router.db_for_write(model, instance=instance)
         is_migrated = router.allow_migrate_model(alias, model)
         if found != alias or not is_migrated:
@@ -157,7 +157,7 @@ def check_injection() -> Iterator[CheckMessage]:
 
 @_check(Tags.compatibility)
 def check_store() -> Iterator[CheckMessage]:
-    """E011 jobs for workers in a store they cannot claim from, E012 atomic tasks in one that cannot."""
+    """E011 jobs for workers in a store without claims, E012 atomic tasks in one without them."""
     store = _loaded(get_config().cache_handler)
     if store is None:
         return
@@ -255,7 +255,7 @@ def _check_psycopg() -> Iterator[CheckMessage]:
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
     options = connections[alias].settings_dict.get("OPTIONS", {})
     is_immediate = str(options.get("transaction_mode")).upper() == "IMMEDIATE"
-    if not is_immediate or options.get("timeout", 5) < 10:  # noqa: PLR2004 (seconds)
+    if not is_immediate or options.get("timeout", 5) < 10:
         yield _warning(
             3,
             f"SQLite {alias!r} will answer 'database is locked' when two processes write.",

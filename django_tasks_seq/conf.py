@@ -131,7 +131,7 @@ class Config:
     max_payload_bytes: int = 1024 * 1024
     retention_days: float | None = 30
     redact_keys: tuple[str, ...] = REDACT_DEFAULTS
-    admin: AdminSettings = field(default_factory=lambda: {**ADMIN_DEFAULTS})
+    admin: AdminSettings = field(default_factory=ADMIN_DEFAULTS.copy)
 
 
 KNOWN_KEYS: Final = tuple(item.name.upper() for item in dataclasses.fields(Config))
@@ -185,8 +185,10 @@ def load(path_or_object: Any, *, what: str = "") -> Any:
     except AttributeError:
         raise ConfigurationError(
             f"{subject} cannot be imported: {module_path} has no {name!r}.",
-            hint=suggest(name, vars(module)),
+            hint=suggest(name, dir(module)),
         ) from None
+    except Exception as error:  # a module may load its names when asked for
+        raise _broken_module(module_path, subject, error) from error
 
 
 def get_logger() -> BaseTaskLogger:

@@ -278,7 +278,7 @@ class TaskFailed(TasksSeqError):
     Example: `if error.is_a(PaymentDeclined): return Complete({"declined": True})`
     """
 
-    def __init__(  # noqa: PLR0913 (the facts of a failure, all by keyword)
+    def __init__(
         self,
         *,
         task_id: str,
@@ -311,14 +311,14 @@ class TaskFailed(TasksSeqError):
 # --- what a task may raise
 
 
-class DontRetry(Exception):  # noqa: N818 (an order, not an error)
+class DontRetry(Exception):
     """Raised by a task: this attempt is the last, whatever `retry` says.
 
     Example: `raise DontRetry("card declined") from error`
     """
 
 
-class RetryLater(Exception):  # noqa: N818 (an order, not an error)
+class RetryLater(Exception):
     """Raised by a task: try again after this many seconds, if an attempt is left.
 
     Example: `raise RetryLater(float(response.headers["Retry-After"]), "HTTP 429")`

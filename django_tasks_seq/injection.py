@@ -23,7 +23,7 @@ _EMPTY: Final = inspect.Parameter.empty
 
 
 def scope() -> AbstractContextManager[Resolve | None]:
-    """What surrounds an attempt: entered, it gives the resolver, or None when `RESOLVER` is not set.
+    """What surrounds an attempt: entered, it gives the resolver, or None without `RESOLVER`.
 
     A resolver with a `scope()` of its own gets that entered, so that what it made for this attempt
     is closed with it.
@@ -39,7 +39,7 @@ def scope() -> AbstractContextManager[Resolve | None]:
     return nullcontext(resolver) if own_scope is None else own_scope()
 
 
-def instantiate(cls: type[T], resolve: Resolve | None) -> T:
+def instantiate(cls: Callable[..., T], resolve: Resolve | None) -> T:
     """`cls()`, its annotated arguments given by `resolve`.
 
     A default is kept when there is no resolver, no annotation, or when the annotation is a builtin
@@ -75,8 +75,8 @@ def unresolvable(cls: type, *, with_resolver: bool) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def _parameters(cls: type) -> tuple[inspect.Parameter, ...]:
-    if cls.__init__ is object.__init__ and cls.__new__ is object.__new__:  # type: ignore[misc]
+def _parameters(cls: Any) -> tuple[inspect.Parameter, ...]:
+    if cls.__init__ is object.__init__ and cls.__new__ is object.__new__:
         return ()
     return tuple(
         parameter
@@ -122,7 +122,7 @@ def _wanted(parameter: inspect.Parameter) -> Any:
     return wanted
 
 
-def _cannot(cls: type, parameter: inspect.Parameter, resolve: Resolve | None) -> CannotInject:
+def _cannot(cls: Any, parameter: inspect.Parameter, resolve: Resolve | None) -> CannotInject:
     name = cls.__qualname__
     if resolve is None:
         text = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
-import inspect
 import json
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,7 +49,10 @@ def heaviest(value: Any, name: str, size: int, limit: int) -> Problem:
     """That `value` is too big, with the path of the part that makes it so."""
     path, part = name, value
     while True:
-        sizes = [(len(json.dumps(child)), where, child) for where, child in _children(part, path)]
+        sizes = [
+            (len(json.dumps(child, ensure_ascii=False).encode()), where, child)
+            for _, where, child in _children(part, path)
+        ]
         biggest = max(sizes, default=None, key=lambda item: item[0])
         if biggest is None or biggest[0] * 2 < size:
             break
@@ -63,11 +65,12 @@ def heaviest(value: Any, name: str, size: int, limit: int) -> Problem:
     )
 
 
-def _children(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _children(value: Any, path: str) -> Iterator[tuple[Any, str, Any]]:
+    """Key or index, path and value of all that is directly inside."""
     if isinstance(value, dict):
-        yield from ((f"{path}[{_key(key)}]", item) for key, item in value.items())
+        yield from ((key, f"{path}[{_key(key)}]", item) for key, item in value.items())
     elif isinstance(value, list):
-        yield from ((f"{path}[{index}]", item) for index, item in enumerate(value))
+        yield from ((index, f"{path}[{index}]", item) for index, item in enumerate(value))
 
 
 def _key(key: Any) -> str:
@@ -76,33 +79,30 @@ def _key(key: Any) -> str:
 
 
 def _find(value: Any, path: str, label: str, parents: tuple[int, ...]) -> Problem | None:
-    if value is None or value is True or value is False:
-        return None
-    if isinstance(value, str):
-        return _find_in_text(value, path)
-    if isinstance(value, (int, float)):
-        return _find_in_number(value, path)
-    if not isinstance(value, (dict, list)):
-        return _foreign(value, path, label)
+    """`label` is what advice calls the value: the last key on the way that could be a variable."""
+    if isinstance(value, (dict, list)):
+        return _find_inside(value, path, label, parents)
+    for kind, find in _SCALARS:
+        if isinstance(value, kind):
+            return find(value, path)
+    return None if value is None else _foreign(value, path, label)
+
+
+def _find_inside(
+    value: dict[Any, Any] | list[Any], path: str, label: str, parents: tuple[int, ...]
+) -> Problem | None:
     if id(value) in parents:
         return Problem(path, "contains itself", "a copy without the circle")
     if len(parents) >= DEPTH_LIMIT:
         return Problem(path[:200], f"is nested more than {DEPTH_LIMIT} levels deep", "flatter data")
     if isinstance(value, dict) and (problem := _find_in_keys(value, path)):
         return problem
-    for where, child in _children(value, path):
-        label = _label(value, where, label)
+    for key, where, child in _children(value, path):
+        if isinstance(key, str):
+            label = key if key.isidentifier() else "value"
         if problem := _find(child, where, label, (*parents, id(value))):
             return problem
     return None
-
-
-def _label(parent: Any, path: str, label: str) -> str:
-    """What the value is called in advice: the last key on the way that could be a variable."""
-    if not isinstance(parent, dict):
-        return label
-    key = path[path.rindex("[") + 2 : -2]
-    return key if key.isidentifier() else "value"
 
 
 def _find_in_keys(value: dict[Any, Any], path: str) -> Problem | None:
@@ -144,6 +144,13 @@ def _find_in_number(value: float, path: str) -> Problem | None:
     return None
 
 
+_SCALARS: Final[tuple[tuple[type, Callable[[Any, str], Problem | None]], ...]] = (
+    (str, _find_in_text),
+    (float, _find_in_float),
+    (int, _find_in_int),
+)
+
+
 # --- values of other types
 
 
@@ -161,8 +168,8 @@ def _foreign(value: Any, path: str, label: str) -> Problem:
 
 _ADVICE: Final[tuple[tuple[Any, str], ...]] = (
     (decimal.Decimal, "str({0})"),
-    ((datetime.date, datetime.time), "{0}.isoformat()"),
-    (datetime.timedelta, "{0}.total_seconds()"),
+    ((dt.date, dt.time), "{0}.isoformat()"),
+    (dt.timedelta, "{0}.total_seconds()"),
     (uuid.UUID, "str({0})"),
     (enum.Enum, "{0}.value"),
     ((set, frozenset), "sorted({0})"),
@@ -171,18 +178,32 @@ _ADVICE: Final[tuple[tuple[Any, str], ...]] = (
 
 
 def _advice_by_look(value: Any, label: str) -> str:
-    """By what it looks like: neither models nor files need to be imported to be told apart."""
     kind = type(value)
-    if hasattr(kind, "_meta") and hasattr(kind, "pk"):
-        return f"its key: {label}.pk"
-    if hasattr(kind, "values_list"):
-        return f"keys: list({label}.values_list('pk', flat=True))"
-    if dataclasses.is_dataclass(value):
-        return f"dataclasses.asdict({label}), or declare payload_type={kind.__name__}"
-    if inspect.isawaitable(value):
-        return "what awaiting it gives: declare the function with async def"
-    if hasattr(kind, "chunks") or hasattr(kind, "readlines"):
-        return 'JSON data, e.g. {"file": ' + label + ".name}"
-    if hasattr(kind, "_proxy____cast") or hasattr(kind, "__html__"):
-        return f"str({label})"
+    for looks_like, advice in _LOOKS:
+        if looks_like(kind):
+            return advice.format(label, kind.__name__)
     return _PLAIN
+
+
+# By what it looks like: neither models nor files need to be imported to be told apart.
+_LOOKS: Final[tuple[tuple[Callable[[Any], bool], str], ...]] = (
+    (lambda kind: hasattr(kind, "_meta") and hasattr(kind, "pk"), "its key: {0}.pk"),
+    (
+        lambda kind: hasattr(kind, "values_list"),
+        "keys: list({0}.values_list('pk', flat=True))",
+    ),
+    (
+        dataclasses.is_dataclass,
+        "dataclasses.asdict({0}), or declare payload_type={1}",
+    ),
+    (
+        lambda kind: hasattr(kind, "__await__"),
+        "what awaiting it gives: declare the function with async def",
+    ),
+    (
+        lambda kind: hasattr(kind, "chunks") or hasattr(kind, "readlines"),
+        'JSON data, e.g. {{"file": {0}.name}}',
+    ),
+    # Text that is translated when it is shown.
+    (lambda kind: hasattr(kind, "_proxy____cast"), "str({0})"),
+)

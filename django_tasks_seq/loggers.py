@@ -34,7 +34,7 @@ class BaseTaskLogger(ABC):
 
     @abstractmethod
     def set_context(self, **data: Any) -> None:
-        """Add `data` (job_id, sequence, task_id, attempt, worker) to all that is logged from here."""
+        """Add `data` (job_id, sequence, task_id, attempt, worker) to all that is logged later."""
 
     @abstractmethod
     def debug(self, event: str, **data: Any) -> None:
@@ -54,7 +54,7 @@ class BaseTaskLogger(ABC):
 
 
 class StdlibTaskLogger(BaseTaskLogger):
-    """Logs to `logging.getLogger("django_tasks_seq")`, context and data as attributes of the record.
+    """Logs to `getLogger("django_tasks_seq")`, context and data as attributes of the record.
 
     A record is one line: control characters are replaced, long values are cut. `exc_info=True`
     works as it does in `logging`. A key that `logging` uses itself is written `data_<key>`.

@@ -41,8 +41,8 @@ def encode(
 
     Raises `InvalidPayload` with the path of what JSON cannot hold, or would change: anything but
     dict, list, str, int, float, bool and None, keys that are not str, NaN, NUL, lone surrogates,
-    more than 200 levels, more than `max_bytes` (`MAX_PAYLOAD_BYTES`). `name` is what the path begins
-    with, `ending` the sentence that says what was not done.
+    more than 200 levels, more than `max_bytes` (`MAX_PAYLOAD_BYTES`). `name` is what the path
+    begins with, `ending` the sentence that says what was not done.
 
     >>> encode({"order_id": 7})
     '{"order_id": 7}'
@@ -97,7 +97,7 @@ def redact(value: Any, keys: Iterable[str]) -> Any:
 
 
 def preview(value: Any, limit: int = 200) -> str:
-    """The beginning of `value` as JSON, at most `limit` characters; never raises, never encodes it all.
+    """The beginning of `value` as JSON, at most `limit` characters; never encodes all of it.
 
     >>> preview({"order_id": 7, "lines": [1, 2, 3]}, 20)
     '{"order_id": 7, "li…'

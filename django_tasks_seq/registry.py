@@ -1,4 +1,4 @@
-"""Names of sequences and what they mean: a row holds a name, and only this leads from it to code."""
+"""Names of sequences and what they mean: only this leads from the name in a row to code."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def isolated(*, empty: bool = False) -> Iterator[None]:
         _sequences.update(before)
 
 
-def _unknown(sequence: str | TaskSequence) -> UnknownSequence:
+def _unknown(sequence: object) -> UnknownSequence:
     known = tuple(sorted(_sequences.copy()))
     if isinstance(sequence, str):
         return UnknownSequence(sequence, known)

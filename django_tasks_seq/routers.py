@@ -32,4 +32,4 @@ class JobRouter:
         return db == get_config().database if app_label == APP else None
 
     def _alias(self, model: Any) -> str | None:
-        return get_config().database if model._meta.app_label == APP else None  # noqa: SLF001
+        return get_config().database if model._meta.app_label == APP else None

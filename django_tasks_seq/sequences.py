@@ -260,7 +260,7 @@ def _specs(
 def _spec(sequence: str, item: Any, where: str) -> TaskSpec:
     if isinstance(item, TaskSpec):
         return item
-    if not isinstance(item, (tuple, list)) or len(item) != 2:  # noqa: PLR2004
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
         _refuse(
             f"sequence {sequence!r}",
             f"{item!r:.80} is no task; give ('id', task) or TaskSpec('id', task, …).",
@@ -277,7 +277,8 @@ def _by_id(sequence: str, specs: tuple[TaskSpec, ...], where: str) -> dict[str, 
                 both = f"{_place(*found[task_id])} and {_place(position, spec)}"
                 _refuse(
                     f"sequence {sequence!r}",
-                    f"the task id {task_id!r} is used twice, by {both}. Ids and aliases must differ.",
+                    f"the task id {task_id!r} is used twice, by {both}."
+                    " Ids and aliases must differ.",
                     where,
                 )
             found[task_id] = position, spec

@@ -64,7 +64,7 @@ class Adapter:
 
 
 def adapt(task: Any, *, method: str = "execute", what: str = "task") -> Adapter:
-    """`task` as an `Adapter`: a class or an instance with `execute`, a callable, a `django.tasks` task.
+    """`task` as an `Adapter`: class or object with `execute`, callable, `django.tasks` task.
 
     Raises `SequenceDeclarationError` for what cannot be called with `(payload[, context])`. With
     `method="handle_error"` the same is done for handlers; `what` is the word for it in messages.
@@ -89,7 +89,7 @@ def build_instance(cls: Any, resolve: Resolve | None) -> Any:
     return instantiate(cls, resolve) if isinstance(cls, type) else cls
 
 
-def _adapt_class(cls: type, method: str, what: str) -> Adapter:
+def _adapt_class(cls: Any, method: str, what: str) -> Adapter:
     function = getattr(cls, method, None)
     if not callable(function):
         raise SequenceDeclarationError(
@@ -160,7 +160,7 @@ def _shape(function: Callable[..., Any], name: str, what: str, *, skip: int = 0)
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     required = [p for p in positional if p.default is p.empty]
     left_over = [n for n, p in keyword.items() if p.default is p.empty and n != "context"]
-    if len(required) > 2 or left_over or not (positional or takes_any):  # noqa: PLR2004
+    if len(required) > 2 or left_over or not (positional or takes_any):
         raise SequenceDeclarationError(
             f"the {what} {name}{inspect.signature(function)} cannot be called with"
             f" (payload) or (payload, context)."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .base import (
@@ -14,6 +13,7 @@ from .base import (
     RetryJob,
     RetryTask,
     error_handler_for,
+    handler_due_for,
     start_handler_for,
     success_handler_for,
 )
@@ -33,6 +33,7 @@ __all__ = [
     "SignalStartTaskHandler",
     "WorkerStartTaskHandler",
     "error_handler_for",
+    "handler_due_for",
     "start_handler_for",
     "success_handler_for",
 ]
@@ -43,5 +44,11 @@ _SHIPPED = ("InlineStartTaskHandler", "SignalStartTaskHandler", "WorkerStartTask
 def __getattr__(name: str) -> Any:
     # Inline runs tasks, so its module needs the executor, which needs this package.
     if name in _SHIPPED:
-        return getattr(import_module(f"{__name__}.start"), name)
+        from . import start
+
+        return getattr(start, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

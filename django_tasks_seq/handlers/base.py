@@ -29,6 +29,7 @@ __all__ = [
     "RetryJob",
     "RetryTask",
     "error_handler_for",
+    "handler_due_for",
     "start_handler_for",
     "success_handler_for",
 ]
@@ -51,7 +52,7 @@ class RetryJob:
 
 @dataclass(frozen=True, slots=True)
 class RetryTask:
-    """Returned by an error handler: run the failed task again, with another payload if one is given.
+    """Returned by an error handler: run the failed task again, with another payload if given.
 
     Example: `return RetryTask({**context.payload, "courier": "fallback"})`
     """
@@ -122,15 +123,24 @@ class BaseStartTaskHandler(ABC):
 
 
 def error_handler_for(sequence: TaskSequence | None) -> Adapter | None:
-    """The error handler of `sequence`, or of the settings, or None; call it `(error, context)`."""
+    """The error handler of `sequence`, or of the settings; call it `(error, context)`."""
     declared = getattr(sequence, "error_handler", None)
     return _adapted(declared or get_config().error_handler, "handle_error", "error handler")
 
 
 def success_handler_for(sequence: TaskSequence | None) -> Adapter | None:
-    """The success handler of `sequence`, or of the settings, or None; call it `(result, context)`."""
+    """The success handler of `sequence`, or of the settings; call it `(result, context)`."""
     declared = getattr(sequence, "success_handler", None)
     return _adapted(declared or get_config().success_handler, "handle_success", "success handler")
+
+
+def handler_due_for(sequence: TaskSequence | None, kind: Literal["success", "error"]) -> str:
+    """*kind* when such a handler is declared or set, else ""; a broken path counts as declared."""
+    find = success_handler_for if kind == "success" else error_handler_for
+    try:
+        return str(kind) if find(sequence) is not None else ""
+    except ConfigurationError:
+        return str(kind)
 
 
 def start_handler_for(sequence: TaskSequence | None = None) -> BaseStartTaskHandler:

@@ -102,7 +102,11 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         f"TASKS_SEQ_TEST_NAME_{alias.upper()}": str(connections[alias].settings_dict["NAME"])
         for alias in settings.DATABASES
     }
-    fixed = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1"}
+    fixed = {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "error",
+    }
     return {**os.environ, **fixed, **names, **(extra or {})}
 
 

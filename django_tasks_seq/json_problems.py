@@ -132,11 +132,13 @@ def _find_in_text(value: str, path: str) -> Problem | None:
     return None
 
 
-def _find_in_number(value: float, path: str) -> Problem | None:
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return None
-        return Problem(path, f"is {value!r}{NOT_JSON}", "None, or a finite number")
+def _find_in_float(value: float, path: str) -> Problem | None:
+    if math.isfinite(value):
+        return None
+    return Problem(path, f"is {value!r}{NOT_JSON}", "None, or a finite number")
+
+
+def _find_in_int(value: int, path: str) -> Problem | None:
     try:
         int.__repr__(value)
     except ValueError:

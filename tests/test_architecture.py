@@ -19,7 +19,7 @@ PACKAGE = ROOT / "django_tasks_seq"
 LAYERS: list[set[str]] = [
     {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
-    {"executor", "status", "repairs"},
+    {"executor", "attempt", "atomic", "outcomes", "status", "repairs"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}

@@ -13,8 +13,13 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from hypothesis import settings as hypothesis_settings
 
 from tests.helpers import WorkerProcess, own_connection
+
+# A slow machine is no failure: no test is judged by its time.
+hypothesis_settings.register_profile("tasks_seq", deadline=None)
+hypothesis_settings.load_profile("tasks_seq")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

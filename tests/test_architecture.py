@@ -19,7 +19,8 @@ PACKAGE = ROOT / "django_tasks_seq"
 LAYERS: list[set[str]] = [
     {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
-    {"executor", "attempt", "atomic", "outcomes", "status", "repairs"},
+    {"executor", "starting", "consuming", "announcements", "new_jobs"}
+    | {"attempt", "atomic", "outcomes", "status", "repairs"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}

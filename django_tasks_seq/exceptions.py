@@ -37,6 +37,7 @@ __all__ = [
     "TasksSeqError",
     "UnknownSequence",
     "UnknownTask",
+    "WorkerLost",
 ]
 
 DOCS_URL: Final = "https://django-tasks-seq.readthedocs.io/en/stable/reference/errors.html"
@@ -347,3 +348,7 @@ class ClaimLost(BaseException):
     def __init__(self, job_id: object = None) -> None:
         super().__init__(f"the claim on job {job_id} is lost")
         self.job_id = job_id
+
+
+class WorkerLost(TasksSeqError):
+    """The worker that ran this task is gone; named in the record of the lost attempt, never raised."""

@@ -1,0 +1,74 @@
+"""`atomic=True` tasks: their ORM writes and their outcome are one commit (promise G5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, OperationalError, transaction
+
+from .choices import AttemptOutcome
+from .conf import get_config
+from .outcomes import Committed, Gone, Outcome, Raised, Returned
+
+if TYPE_CHECKING:
+    from .attempt import TaskCall
+
+# A deadlock or a serialization failure rolled everything back, so the task has not happened yet.
+TRIES = 10
+TRANSIENT_SQLSTATES = ("40P01", "40001")
+SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+
+
+class _RollBackError(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+def run_atomic(attempt: TaskCall) -> Outcome:
+    """Call the task and write its outcome in one transaction of this thread's own connection."""
+    outcome = _once(attempt)
+    for _ in range(TRIES - 1):
+        if not (isinstance(outcome, Raised) and is_transient(outcome.error)):
+            break
+        outcome = _once(attempt)
+    return outcome
+
+
+def _once(attempt: TaskCall) -> Outcome:
+    try:
+        with transaction.atomic(using=get_config().database):
+            return _call_and_write(attempt)
+    except _RollBackError as rolled_back:
+        return rolled_back.outcome
+    except DatabaseError as error:  # the commit itself: a deferred constraint, a lost connection
+        return Raised(attempt.failure(error, AttemptOutcome.FAILED), error)
+
+
+def _call_and_write(attempt: TaskCall) -> Committed:
+    outcome = attempt.call()
+    if not isinstance(outcome, Returned):
+        raise _RollBackError(outcome)
+    if attempt.abandoned:
+        raise _RollBackError(Gone())
+    job_id = attempt.claim.job_id
+    # The fence is the last statement before the commit: taken earlier it would hold the job's row
+    # while user code runs.
+    attempt.store.hold(job_id)
+    applied = attempt.store.apply([attempt.success(outcome.text)], attempt.worker)
+    if job_id in applied.broken:
+        error = applied.broken[job_id]
+        raise _RollBackError(Raised(attempt.failure(error, AttemptOutcome.FAILED), error))
+    if job_id not in applied.done:
+        raise _RollBackError(Gone())
+    return Committed(outcome.text, outcome.value, applied.done[job_id])
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database gave up on a transaction that may succeed when run again."""
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) in TRANSIENT_SQLSTATES:
+        return True
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)

@@ -1,0 +1,154 @@
+"""What a cache handler must do, and what the engine asks of a store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from uuid import UUID
+
+from ..exceptions import StoreNotSupported
+from .changes import Applied, Change, Claim, Due, Held, NewJob, Snapshot, TickResult, WorkerInfo, Write
+
+Decide = Callable[[Snapshot], Change]
+
+
+def job_key(job_id: UUID) -> str:
+    """Key of a job's document: `job:<uuid>`."""
+    return f"job:{job_id}"
+
+
+def task_key(job_id: UUID, task_id: str) -> str:
+    """Key of a task status's document: `job:<uuid>:<task_id>`."""
+    return f"job:{job_id}:{task_id}"
+
+
+class BaseTaskCacheHandler(ABC):
+    """Keeps jobs and task statuses as JSON documents under keys.
+
+    Three methods are enough: jobs kept in such a handler run under the inline, signal or a carried
+    start handler, one consumer a job. Keys are `job:<uuid>` and `job:<uuid>:<task_id>`; values are
+    dicts of JSON data.
+
+        class DictCacheHandler(BaseTaskCacheHandler):
+            def __init__(self): self.documents = {}
+            def get(self, key): return self.documents.get(key)
+            def set(self, key, value): self.documents[key] = value
+            def delete(self, key): self.documents.pop(key, None)
+    """
+
+    #: Whether workers can claim jobs from it (`BaseJobStore.claim` and what goes with it).
+    supports_claims: bool = False
+    #: Whether `atomic=True` tasks can commit together with their outcome.
+    supports_atomic_tasks: bool = False
+
+    @abstractmethod
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the document under *key*, or None."""
+
+    @abstractmethod
+    def set(self, key: str, value: dict[str, Any]) -> None:
+        """Keep *value* under *key*."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Forget *key*; one that is not there is no error."""
+
+
+class BaseJobStore(BaseTaskCacheHandler):
+    """A cache handler that the executor and the engine can work with.
+
+    Every write of a status is a `Checkpoint` or a `Change`: computed by `TaskStatusManager`, applied
+    here, guarded by old status and claim token. What a store cannot do raises `StoreNotSupported`.
+    """
+
+    # --- what every store does -----------------------------------------------------------------
+
+    @abstractmethod
+    def add(self, jobs: Sequence[NewJob]) -> list[Any]:
+        """Add jobs in the caller's transaction; return a Job or JobRecord for each, in order.
+
+        Where (sequence, idempotency_key) exists, the existing one is returned, `was_started` false.
+        """
+
+    def together(self) -> AbstractContextManager[Any]:
+        """What is added inside is added as a whole or not at all, where the store can do that."""
+        return nullcontext()
+
+    @abstractmethod
+    def load(self, job_id: UUID) -> Any:
+        """Return the Job or JobRecord; raises JobNotFound."""
+
+    @abstractmethod
+    def claim_job(self, job_id: UUID, task_id: str, lease: float, worker_name: str) -> Claim | str:
+        """Claim this job if it is due and *task_id* is next; else say why not, as a word.
+
+        *task_id* may be "@success" or "@error" for a handler that is due.
+        """
+
+    @abstractmethod
+    def apply(self, writes: Sequence[Write], worker_name: str = "") -> Applied:
+        """Write each in full or not at all; one job appears once. Never waits for a row's lock."""
+
+    def hold(self, job_id: UUID) -> None:
+        """Lock the job in the caller's transaction, waiting: the last thing before an atomic task commits."""
+        raise StoreNotSupported(type(self).__name__, "commit a task together with its outcome")
+
+    @abstractmethod
+    def amend(self, job_id: UUID, decide: Decide) -> Change:
+        """Lock the job (waiting), let *decide* compute from what is there, write it; for people's verbs."""
+
+    @abstractmethod
+    def results(self, job_id: UUID) -> dict[str, str | None]:
+        """Results (text) of tasks that are done, by task id in order."""
+
+    @abstractmethod
+    def failure(self, job_id: UUID) -> dict[str, Any]:
+        """Facts of the failure that ended this job: the fields of `TaskFailed`."""
+
+    @abstractmethod
+    def due(self, job_ids: Iterable[UUID]) -> list[Due]:
+        """Of these jobs, those that are carried and due now, with their next task and its payload."""
+
+    @abstractmethod
+    def tick(self, held: Sequence[Held], lease: float) -> TickResult:
+        """Renew the leases of jobs in hand where a third has passed, and read what people requested."""
+
+    # --- what a store with claims does ---------------------------------------------------------
+
+    def claim(self, queues: Sequence[str], limit: int, lease: float, worker: Any) -> list[Claim]:
+        """Claim up to *limit* due jobs of *queues* (empty: all), most urgent first."""
+        raise StoreNotSupported(type(self).__name__, "claim jobs")
+
+    def claim_handlers(
+        self, queues: Sequence[str], limit: int, lease: float, worker: Any
+    ) -> list[Claim]:
+        """Claim final jobs with a handler due."""
+        raise StoreNotSupported(type(self).__name__, "claim handlers")
+
+    def promote(self, limit: int = 500) -> list[UUID]:
+        """Make WAITING jobs that are due READY; return those that are carried."""
+        raise StoreNotSupported(type(self).__name__, "promote waiting jobs")
+
+    def rescue(self, decide: Decide, limit: int = 100) -> list[Change]:
+        """Take jobs whose lease has ended from workers that are gone."""
+        raise StoreNotSupported(type(self).__name__, "rescue jobs")
+
+    def sweep(self, resend: float, limit: int = 100) -> list[UUID]:
+        """Return carried jobs that are due, not begun, and whose `handle_start` was *resend* s ago."""
+        raise StoreNotSupported(type(self).__name__, "sweep carried jobs")
+
+    def enter(self, worker: WorkerInfo) -> int | None:
+        """Note that a worker began; return the id that its claims carry."""
+        return None
+
+    def beat(self, worker_id: int | None, *, draining: bool) -> None:
+        """Note that this worker lives."""
+
+    def leave(self, worker_id: int | None) -> None:
+        """Note that this worker ended in order."""
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job, or handler, is due; None when there is none."""
+        raise StoreNotSupported(type(self).__name__, "look ahead")

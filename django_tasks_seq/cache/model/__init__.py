@@ -1,0 +1,167 @@
+"""Jobs as rows of the site's own database: the default cache handler, and a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+
+from ...choices import AttemptOutcome
+from ...conf import get_config
+from ...exceptions import JobNotFound
+from ...models import Job, TaskAttempt
+from ..base import BaseJobStore, Decide
+from ..changes import (
+    Applied,
+    Change,
+    Claim,
+    Due,
+    Held,
+    NewJob,
+    Snapshot,
+    TickResult,
+    WorkerInfo,
+    Write,
+)
+from . import adding, claims, documents, upkeep, workers, writes
+from .sql import JOB, Database
+
+
+class ModelTaskCacheHandler(BaseJobStore):
+    """Keeps jobs in `Job`, `TaskStatus`, `TaskAttempt` and `JobEvent` rows of one database.
+
+    *alias* is the database; without it the one that `TASKS_SEQ["DATABASE"]` names.
+
+    >>> ModelTaskCacheHandler().get(f"job:{job.id}")["status"]  # doctest: +SKIP
+    'SUCCESSFUL'
+    """
+
+    supports_claims = True
+    supports_atomic_tasks = True
+
+    def __init__(self, alias: str | None = None) -> None:
+        self._alias = alias
+
+    @property
+    def db(self) -> Database:
+        """The jobs' database, on this thread's connection."""
+        return Database(self._alias or get_config().database)
+
+    # --- documents ---------------------------------------------------------------------------
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The row behind *key* as a document, or None."""
+        return documents.get(self.db, key)
+
+    def set(self, key: str, value: dict[str, Any]) -> None:
+        """Write *value* over the row behind *key*; a status only as the transitions table allows."""
+        documents.set(self.db, key, value)
+
+    def delete(self, key: str) -> None:
+        """Delete the row behind *key*, and with a job all its rows."""
+        documents.delete(self.db, key)
+
+    # --- what every store does -----------------------------------------------------------------
+
+    def add(self, jobs: Sequence[NewJob]) -> list[Any]:
+        db = self.db
+        notify = db.vendor == "postgresql" and get_config().notify is not False
+        return list(adding.add(db, jobs, notify=notify))
+
+    def together(self) -> AbstractContextManager[Any]:
+        return transaction.atomic(using=self.db.alias)
+
+    def load(self, job_id: UUID) -> Job:
+        try:
+            return Job.objects.using(self.db.alias).get(pk=job_id)
+        except ObjectDoesNotExist:
+            raise JobNotFound(str(job_id)) from None
+
+    def claim_job(self, job_id: UUID, task_id: str, lease: float, worker_name: str) -> Claim | str:
+        return claims.claim_job(self.db, job_id, task_id, lease)
+
+    def apply(self, writes_: Sequence[Write], worker_name: str = "") -> Applied:
+        return writes.apply(self.db, writes_, worker_name)
+
+    def hold(self, job_id: UUID) -> None:
+        db = self.db
+        if db.wait_lock:
+            db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(job_id)])
+
+    def amend(self, job_id: UUID, decide: Decide) -> Change:
+        db = self.db
+        with db.atomic():
+            snapshots = upkeep.read_snapshots(db, f"id = %s{db.wait_lock}", [db.uuid(job_id)])
+            if not snapshots:
+                raise JobNotFound(str(job_id))
+            change = decide(_with_results(db, snapshots[0]))
+            held = {s.job_id: (s.status, s.token, s.requested) for s in snapshots}
+            writes.write_changes(db, [change], held, "")
+        return change
+
+    def results(self, job_id: UUID) -> dict[str, str | None]:
+        return documents.results(self.db, job_id)
+
+    def failure(self, job_id: UUID) -> dict[str, Any]:
+        row = (
+            TaskAttempt.objects.using(self.db.alias)
+            .filter(job_id=job_id)
+            .exclude(outcome=AttemptOutcome.SUPERSEDED)
+            .exclude(task_id__startswith="@")
+            .order_by("-id")
+            .values("task_id", "attempt", "exception_class", "exception_bases", "message", "traceback")
+            .first()
+        )
+        return dict(row) if row else {}
+
+    def due(self, job_ids: Iterable[UUID]) -> list[Due]:
+        return upkeep.due(self.db, job_ids)
+
+    def tick(self, held: Sequence[Held], lease: float) -> TickResult:
+        return upkeep.tick(self.db, held, lease)
+
+    # --- what a store with claims does ---------------------------------------------------------
+
+    def claim(self, queues: Sequence[str], limit: int, lease: float, worker: Any) -> list[Claim]:
+        db = self.db
+        return claims.claim(db, queues or claims.ready_queues(db), limit, lease, worker)
+
+    def claim_handlers(
+        self, queues: Sequence[str], limit: int, lease: float, worker: Any
+    ) -> list[Claim]:
+        return claims.claim_handlers(self.db, queues, limit, lease, worker)
+
+    def promote(self, limit: int = 500) -> list[UUID]:
+        return upkeep.promote(self.db, limit)
+
+    def rescue(self, decide: Decide, limit: int = 100) -> list[Change]:
+        return upkeep.rescue(self.db, decide, limit)
+
+    def sweep(self, resend: float, limit: int = 100) -> list[UUID]:
+        return upkeep.sweep(self.db, resend, limit)
+
+    def enter(self, worker: WorkerInfo) -> int | None:
+        return workers.enter(self.db, worker)
+
+    def beat(self, worker_id: int | None, *, draining: bool) -> None:
+        if worker_id is not None:
+            workers.beat(self.db, worker_id, draining=draining)
+
+    def leave(self, worker_id: int | None) -> None:
+        if worker_id is not None:
+            workers.leave(self.db, worker_id)
+
+    def next_due(self) -> float | None:
+        return upkeep.next_due(self.db)
+
+
+def _with_results(db: Database, snapshot: Snapshot) -> Snapshot:
+    """Results are read for people's verbs alone, which may set them aside."""
+    for task_id, text in documents.results(db, snapshot.job_id).items():
+        snapshot.rows[task_id].result = text
+    return snapshot
+

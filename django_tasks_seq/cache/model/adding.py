@@ -1,0 +1,142 @@
+"""New jobs: one INSERT for each batch, in the caller's transaction, with the NOTIFY in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.utils.dateparse import parse_datetime
+
+from ...choices import JobStatus
+from ...models import Job
+from ..changes import Moment, NewJob
+from .sql import JOB, Database, marks
+
+BATCH = 500
+CHANNEL = "django_tasks_seq"
+
+COLUMNS = (
+    "id, sequence, version, plan, status, queue, priority, payload, carried, run_after,"
+    " idempotency_key, subject_type, subject_id, subject_label, created_by, created_at, resend_at"
+)
+
+
+def add(db: Database, jobs: Sequence[NewJob], *, notify: bool) -> list[Job]:
+    """Insert *jobs*; where (sequence, idempotency key) exists, return the job that has it."""
+    times: dict[UUID, tuple[str, datetime, datetime]] = {}
+    for start in range(0, len(jobs), BATCH):
+        times.update(_insert(db, jobs[start : start + BATCH]))
+    if notify and any(not job.carried for job in jobs):
+        db.query("SELECT pg_notify(%s, '')", (CHANNEL,))
+    existing = _existing(db, [job for job in jobs if job.id not in times])
+    added: dict[tuple[str, str | None], Job] = {}
+    found = []
+    for new in jobs:
+        key = (new.sequence, new.idempotency_key)
+        if new.id in times:
+            added[key] = _job(db, new, *times[new.id])
+            found.append(added[key])
+        else:
+            found.append(existing[key])
+    return found
+
+
+def _insert(db: Database, jobs: Sequence[NewJob]) -> dict[UUID, tuple[str, datetime, datetime]]:
+    rows = [_row(db, job) for job in jobs]
+    values = ", ".join(f"({', '.join(mark for mark, _ in row)})" for row in rows)
+    params = [param for row in rows for _, params in row for param in params]
+    returned = db.query(
+        f"INSERT INTO {JOB} ({COLUMNS}) VALUES {values}"
+        " ON CONFLICT (sequence, idempotency_key) DO NOTHING"
+        " RETURNING id, status, run_after, created_at",
+        params,
+    )
+    return {db.as_uuid(row[0]): (row[1], _aware(row[2]), _aware(row[3])) for row in returned}
+
+
+def _row(db: Database, job: NewJob) -> list[tuple[str, list[Any]]]:
+    due, due_params = _due(db, job.due)
+    later = isinstance(job.due, Moment) and job.due.seconds > 0
+    if isinstance(job.due, Moment):
+        status = f"'{JobStatus.WAITING if later else JobStatus.READY}'"
+        status_params: list[Any] = []
+    else:
+        status = f"CASE WHEN {due} > {db.now()} THEN '{JobStatus.WAITING}' ELSE '{JobStatus.READY}' END"
+        status_params = due_params
+    resend: tuple[str, list[Any]] = ("NULL", [])
+    if job.resend_after is not None:
+        wait = job.resend_after + (job.due.seconds if isinstance(job.due, Moment) else 0)
+        resend = (db.now("%s"), [wait])
+    plain = [db.uuid(job.id), job.sequence, job.version, job.plan]
+    middle = [job.queue, job.priority, job.payload, job.carried]
+    last = [job.idempotency_key, job.subject_type, job.subject_id, job.subject_label, job.created_by]
+    return [
+        *(("%s", [value]) for value in plain),
+        (status, status_params),
+        *(("%s", [value]) for value in middle),
+        (due, due_params),
+        *(("%s", [value]) for value in last),
+        (db.now(), []),
+        resend,
+    ]
+
+
+def _due(db: Database, due: Moment | datetime) -> tuple[str, list[Any]]:
+    if isinstance(due, Moment):
+        return (db.now("%s"), [due.seconds]) if due.seconds else (db.now(), [])
+    if db.vendor == "postgresql":
+        return "%s::timestamptz", [due]
+    return "%s", [due.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")]
+
+
+def _aware(value: Any) -> datetime:
+    if isinstance(value, str):
+        value = parse_datetime(value)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _existing(db: Database, jobs: Sequence[NewJob]) -> dict[tuple[str, str | None], Job]:
+    if not jobs:
+        return {}
+    found: dict[tuple[str, str | None], Job] = {}
+    keys = [job.idempotency_key for job in jobs]
+    sequence = jobs[0].sequence
+    ids = [
+        db.as_uuid(job_id)
+        for (job_id,) in db.query(
+            f"SELECT id FROM {JOB} WHERE sequence = %s AND idempotency_key IN ({marks(keys)})",
+            [sequence, *keys],
+        )
+    ]
+    for job in Job.objects.using(db.alias).filter(pk__in=ids):
+        job.was_started = False
+        found[job.sequence, job.idempotency_key] = job
+    return found
+
+
+def _job(db: Database, new: NewJob, status: str, run_after: datetime, created_at: datetime) -> Job:
+    job = Job(
+        id=new.id,
+        sequence=new.sequence,
+        version=new.version,
+        plan=json.loads(new.plan),
+        status=status,
+        queue=new.queue,
+        priority=new.priority,
+        payload=None if new.payload is None else json.loads(new.payload),
+        carried=new.carried,
+        run_after=run_after,
+        idempotency_key=new.idempotency_key,
+        subject_type=new.subject_type,
+        subject_id=new.subject_id,
+        subject_label=new.subject_label,
+        created_by=new.created_by,
+        created_at=created_at,
+        rank=-new.priority,
+    )
+    job._state.adding = False
+    job._state.db = db.alias
+    return job

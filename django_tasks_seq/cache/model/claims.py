@@ -1,0 +1,221 @@
+"""Taking jobs: claims in batches, one statement for each queue, and where each job stands."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus
+from ..changes import Claim, TaskRow
+from .sql import JOB, TASK, Database, listed, marks
+
+READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
+
+COLUMNS = (
+    "id, claim_token, sequence, version, plan, queue, payload, result, suspect, requested, carried,"
+    " handler_due, handler_attempts, verdicts, subject_label, rank, run_after"
+)
+# Begun before this claim: only then can there be task rows to read.
+BEGUN = 1
+
+DUE_HANDLER = (
+    "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
+)
+
+
+def claim(
+    db: Database, queues: Sequence[str], limit: int, lease: float, worker_id: int | None
+) -> list[Claim]:
+    """Claim up to *limit* READY jobs, queue after queue; within one by priority, due time and age."""
+    claims: list[Claim] = []
+    for queue in queues:
+        if len(claims) >= limit:
+            break
+        pick = (
+            f"SELECT id FROM {JOB} WHERE status = '{READY}' AND NOT carried AND queue = %s"
+            f" ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}"
+        )
+        claims += _take(db, pick, [queue, limit - len(claims)], lease, worker_id, to_running=True)
+    return claims
+
+
+def claim_handlers(
+    db: Database, queues: Sequence[str], limit: int, lease: float, worker_id: int | None
+) -> list[Claim]:
+    """Claim final jobs with a handler due; an ended lease means that its last holder is gone."""
+    due = DUE_HANDLER.format(now=db.now())
+    among = f" AND queue IN ({marks(queues)})" if queues else ""
+    pick = (
+        f"SELECT id FROM {JOB} WHERE {due} AND NOT carried{among}"
+        f" ORDER BY run_after LIMIT %s{db.skip_locked}"
+    )
+    return _take(db, pick, [*queues, limit], lease, worker_id, to_running=False)
+
+
+def ready_queues(db: Database) -> list[str]:
+    """Names of queues that have claimable jobs: a loose scan that reads one index entry for each."""
+    ready = f"status = '{READY}' AND NOT carried"
+    rows = db.query(
+        f"WITH RECURSIVE q(name) AS (SELECT * FROM (SELECT queue FROM {JOB} WHERE {ready}"
+        f" ORDER BY queue LIMIT 1) AS first UNION ALL"
+        f" SELECT (SELECT queue FROM {JOB} WHERE {ready} AND queue > q.name"
+        f" ORDER BY queue LIMIT 1) FROM q WHERE q.name IS NOT NULL)"
+        " SELECT name FROM q WHERE name IS NOT NULL",
+        (),
+    )
+    return [name for (name,) in rows]
+
+
+def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim | str:
+    """Claim this one job for a consumer, if it is due and *task_id* is next; else say why not."""
+    handler = next((due for due, name in HANDLER_TASK_ID.items() if name == task_id), None)
+    with db.atomic():
+        rows = db.query(
+            f"SELECT status, handler_due, run_after <= {db.now()},"
+            f" lease_until IS NULL OR lease_until < {db.now()} FROM {JOB}"
+            f" WHERE id = %s{db.skip_locked}",
+            (db.uuid(job_id),),
+        )
+        if not rows:
+            return "running" if _exists(db, job_id) else "unknown_job"
+        refusal = _refusal(*rows[0], handler=handler)
+        if refusal:
+            return refusal
+        if handler is None:
+            standing = _standing(db, job_id)
+            if standing != task_id:
+                return "not_next" if standing is None or task_id not in _done(db, job_id) else "done"
+        pick = f"SELECT id FROM {JOB} WHERE id = %s"
+        return _take(db, pick, [db.uuid(job_id)], lease, None, to_running=handler is None)[0]
+
+
+def _refusal(status: str, handler_due: str, due: bool, free: bool, *, handler: str | None) -> str:
+    if handler is not None:
+        if handler_due != handler:
+            return "done" if status in FINAL else "not_next"
+        return "" if due and free else "not_due"
+    if status in FINAL:
+        return "final"
+    if status == JobStatus.PAUSED:
+        return "paused"
+    if status == RUNNING:
+        return "running"
+    return "" if due else "not_due"
+
+
+def _exists(db: Database, job_id: UUID) -> bool:
+    return bool(db.query(f"SELECT 1 FROM {JOB} WHERE id = %s", (db.uuid(job_id),)))
+
+
+def _done(db: Database, job_id: UUID) -> set[str]:
+    rows = db.query(
+        f"SELECT task_id FROM {TASK} WHERE job_id = %s AND status IN ({listed(DONE)})",
+        (db.uuid(job_id),),
+    )
+    return {task_id for (task_id,) in rows}
+
+
+def _standing(db: Database, job_id: UUID) -> str | None:
+    """Id of the task that this job stands before."""
+    ((plan,),) = db.query(f"SELECT plan FROM {JOB} WHERE id = %s", (db.uuid(job_id),))
+    done = _done(db, job_id)
+    return next((task_id for task_id in read_plan(plan) if task_id not in done), None)
+
+
+def _take(
+    db: Database, pick: str, params: list[Any], lease: float, worker_id: int | None, *, to_running: bool
+) -> list[Claim]:
+    """Raise the token of the jobs that *pick* selects, and read where each stands."""
+    fields = (
+        f"status = '{RUNNING}', started_at = COALESCE(started_at, {db.now()})"
+        if to_running
+        else "handler_attempts = handler_attempts + 1"
+    )
+    rows = db.query(
+        f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
+        f" lease_until = {db.now('%s')}, resend_at = NULL WHERE {db.among(pick)} RETURNING {COLUMNS},"
+        f" -{db.seconds_until('unknown_since')}",
+        [worker_id, lease, *params],
+    )
+    rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
+    claims = [_claim(db, row) for row in rows]
+    place(db, [c for c in claims if c.token > BEGUN and not c.handler])
+    return claims
+
+
+def _claim(db: Database, row: tuple[Any, ...]) -> Claim:
+    handler = row[11]
+    return Claim(
+        job_id=db.as_uuid(row[0]),
+        token=row[1],
+        sequence=row[2],
+        version=row[3],
+        plan=read_plan(row[4]),
+        queue=row[5],
+        job_payload=row[6],
+        payload=row[7] if handler == HandlerDue.SUCCESS else row[6],
+        suspect=bool(row[8]),
+        requested=row[9],
+        carried=bool(row[10]),
+        handler=handler,
+        handler_attempts=row[12],
+        verdicts=json.loads(row[13]) if row[13] else {},
+        subject_label=row[14],
+        unknown_for=row[17],
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def read_plan(text: str) -> tuple[str, ...]:
+    """Task ids of a stored plan; jobs of one sequence share the text."""
+    return tuple(json.loads(text))
+
+
+def place(db: Database, claims: Sequence[Claim]) -> None:
+    """Set position, payload and row of claims whose jobs have begun before."""
+    if not claims:
+        return
+    rows = task_rows(db, [claim.job_id for claim in claims])
+    previous: dict[tuple[UUID, str], Claim] = {}
+    for claim in claims:
+        mine = rows.get(claim.job_id, {})
+        standing = (i for i, task_id in enumerate(claim.plan) if not (task_id in mine and mine[task_id].finished))
+        claim.position = next(standing)
+        claim.row = mine.get(claim.task_id)
+        if claim.position:
+            previous[claim.job_id, claim.plan[claim.position - 1]] = claim
+    for (job_id, task_id), text in _results(db, previous).items():
+        previous[job_id, task_id].payload = text
+    for claim in claims:
+        if claim.row and claim.row.payload is not None:
+            claim.payload = claim.row.payload
+
+
+def task_rows(db: Database, job_ids: Iterable[UUID]) -> dict[UUID, dict[str, TaskRow]]:
+    """Task rows of these jobs, without their results."""
+    ids = db.uuids(job_ids)
+    found: dict[UUID, dict[str, TaskRow]] = {}
+    for job_id, *values in db.query(
+        f"SELECT job_id, task_id, position, status, attempts, budget_start, crashes, cursor, payload"
+        f" FROM {TASK} WHERE job_id IN ({marks(ids)})",
+        ids,
+    ):
+        found.setdefault(db.as_uuid(job_id), {})[values[0]] = TaskRow(*values)
+    return found
+
+
+def _results(db: Database, keys: Iterable[tuple[UUID, str]]) -> dict[tuple[UUID, str], str | None]:
+    pairs = list(keys)
+    if not pairs:
+        return {}
+    wanted = ", ".join(["(%s, %s)"] * len(pairs))
+    params = [value for job_id, task_id in pairs for value in (db.uuid(job_id), task_id)]
+    rows = db.query(
+        f"SELECT job_id, task_id, result FROM {TASK} WHERE (job_id, task_id) IN"
+        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{wanted})",
+        params,
+    )
+    return {(db.as_uuid(job_id), task_id): result for job_id, task_id, result in rows}

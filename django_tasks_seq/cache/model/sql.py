@@ -1,0 +1,143 @@
+"""What differs between databases, and how values become SQL; the only place that knows a vendor.
+
+Statements are plain SQL over Django's cursor. On PostgreSQL the fence is a locking read that skips
+rows somebody holds (`SKIP LOCKED`), so the engine never waits for a row; on SQLite the transaction
+itself is the lock, taken by its first statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ... import clock
+from ...models import Job, JobEvent, TaskAttempt, TaskStatus, Worker
+from ..changes import Moment
+
+JOB = Job._meta.db_table
+TASK = TaskStatus._meta.db_table
+ATTEMPT = TaskAttempt._meta.db_table
+EVENT = JobEvent._meta.db_table
+WORKER = Worker._meta.db_table
+
+SKIP_LOCKED = {"postgresql": " FOR NO KEY UPDATE SKIP LOCKED"}
+WAIT_LOCK = {"postgresql": " FOR NO KEY UPDATE"}
+
+
+class Database:
+    """One connection of the jobs' database, with its vendor's ways."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """This thread's connection."""
+        return connections[self.alias]  # type: ignore[no-any-return]
+
+    @property
+    def vendor(self) -> str:
+        """`postgresql` or `sqlite`."""
+        return self.connection.vendor
+
+    @property
+    def skip_locked(self) -> str:
+        """Clause of a locking read that leaves out rows somebody holds."""
+        return SKIP_LOCKED.get(self.vendor, "")
+
+    @property
+    def wait_lock(self) -> str:
+        """Clause of a locking read that waits."""
+        return WAIT_LOCK.get(self.vendor, "")
+
+    def now(self, seconds: str | None = None) -> str:
+        """SQL of now, plus *seconds* (SQL)."""
+        return clock.sql(self.vendor, seconds)
+
+    def seconds_until(self, column: str) -> str:
+        """SQL of the seconds from now until *column*."""
+        if self.vendor == "sqlite":
+            return f"((julianday({column}) - julianday({self.now()})) * 86400.0)"
+        return f"EXTRACT(EPOCH FROM ({column} - {self.now()}))::float8"
+
+    def uuid(self, value: UUID) -> Any:
+        """*value* as this database's parameter."""
+        return value if self.connection.features.has_native_uuid_field else value.hex
+
+    @staticmethod
+    def as_uuid(value: Any) -> UUID:
+        """A column's value as UUID."""
+        return value if isinstance(value, UUID) else UUID(value)
+
+    def uuids(self, values: Iterable[UUID]) -> list[Any]:
+        """Parameters for `IN (...)`."""
+        return [self.uuid(value) for value in values]
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """A short transaction of ours that on SQLite holds the write lock from its start.
+
+        A deferred transaction that reads, then writes, fails with "database is locked" under other
+        writers, whatever the time-out; a write as the first statement does not, in any mode.
+        """
+        with transaction.atomic(using=self.alias):
+            if self.vendor == "sqlite":
+                self.execute(f"UPDATE {JOB} SET id = id WHERE 0", ())
+            yield
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Inside somebody's transaction (a test's) a savepoint, else nothing."""
+        if self.connection.in_atomic_block:
+            return transaction.atomic(using=self.alias)
+        return nullcontext()
+
+    def execute(self, statement: str, params: Sequence[Any]) -> int:
+        """Run one statement; return the number of rows it touched."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, params)
+            return int(cursor.rowcount)
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row of parameters."""
+        with self.connection.cursor() as cursor:
+            if len(rows) == 1:
+                cursor.execute(statement, rows[0])
+            else:
+                cursor.executemany(statement, rows)
+
+    def query(self, statement: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one statement; return its rows."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, params)
+            return cursor.fetchall()
+
+    def among(self, pick: str) -> str:
+        """`id` is one of those that the subquery *pick* selects, which is run once and not for each row.
+
+        On PostgreSQL an array looks rows up by primary key whatever the statistics say, and a LIMIT
+        in it cannot be passed by a plan that runs the subquery again.
+        """
+        return f"id = ANY(ARRAY({pick}))" if self.vendor == "postgresql" else f"id IN ({pick})"
+
+    def placeholder(self, value: Any) -> tuple[str, Any]:
+        """SQL and parameter of a value: a `Moment` becomes a time by the database's clock."""
+        if isinstance(value, Moment):
+            return self.now("%s"), value.seconds
+        if isinstance(value, UUID):
+            return "%s", self.uuid(value)
+        return "%s", value
+
+
+def marks(values: Sequence[Any]) -> str:
+    """Placeholders for `IN (...)`."""
+    return ", ".join(["%s"] * len(values))
+
+
+def listed(values: Iterable[str]) -> str:
+    """Statuses as SQL literals: a partial index is only used when its condition stands in the text."""
+    return ", ".join(f"'{value}'" for value in values)

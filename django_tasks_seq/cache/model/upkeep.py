@@ -1,0 +1,206 @@
+"""What keeps jobs moving: renewals, promotion, rescue, sweep; each in small batches that never wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from ...choices import HANDLER_TASK_ID, HandlerDue, JobStatus
+from ...conf import get_config
+from ..changes import Change, Due, Held, Snapshot, TickResult
+from .claims import read_plan, task_rows
+from .sql import JOB, TASK, WORKER, Database, marks
+from .writes import write_changes
+
+READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
+RENEW_BELOW = 2 / 3  # of a lease left
+LONGEST_RESEND = 3600
+
+
+def tick(db: Database, held: Sequence[Held], lease: float) -> TickResult:
+    """See `BaseJobStore.tick`."""
+    result = TickResult()
+    if not held:
+        return result
+    pairs, params = _pairs(db, held)
+    rows = db.query(
+        f"SELECT id, requested, {db.seconds_until('lease_until')} FROM {JOB} WHERE {pairs}"
+        f" AND (status = '{RUNNING}' OR NOT (handler_due = ''))",
+        params,
+    )
+    left = {db.as_uuid(job_id): (requested, seconds) for job_id, requested, seconds in rows}
+    for one in held:
+        if one.job_id in left:
+            result.requested[one.job_id] = left[one.job_id][0]
+        else:
+            result.lost.add(one.job_id)
+    renew(db, [one for one in held if _is_low(left.get(one.job_id), lease)], lease)
+    return result
+
+
+def _is_low(row: tuple[str, float | None] | None, lease: float) -> bool:
+    return row is not None and (row[1] is None or row[1] < lease * RENEW_BELOW)
+
+
+def _pairs(db: Database, held: Sequence[Held]) -> tuple[str, list[Any]]:
+    values = ", ".join(["(%s, %s)"] * len(held))
+    keyword = "VALUES " if db.vendor == "sqlite" else ""
+    params = [value for one in held for value in (db.uuid(one.job_id), one.token)]
+    return f"(id, claim_token) IN ({keyword}{values})", params
+
+
+def renew(db: Database, held: Sequence[Held], lease: float) -> None:
+    """Renew these leases; a row somebody holds is renewed by the next tick."""
+    if not held:
+        return
+    pairs, params = _pairs(db, held)
+    still = f"{pairs} AND (status = '{RUNNING}' OR NOT (handler_due = ''))"
+    pick = f"SELECT id FROM {JOB} WHERE {still}{db.skip_locked}"
+    db.execute(
+        f"UPDATE {JOB} SET lease_until = {db.now('%s')} WHERE {db.among(pick)} AND {pairs}",
+        [lease, *params, *params],
+    )
+
+
+def promote(db: Database, limit: int) -> list[UUID]:
+    """Make WAITING jobs that are due READY; return those that are carried."""
+    pick = (
+        f"SELECT id FROM {JOB} WHERE status = '{WAITING}' AND run_after <= {db.now()}"
+        f" ORDER BY run_after LIMIT %s{db.skip_locked}"
+    )
+    rows = db.query(
+        f"UPDATE {JOB} SET status = '{READY}', resends = 0,"
+        f" resend_at = CASE WHEN carried THEN {db.now('%s')} END"
+        f" WHERE {db.among(pick)} AND status = '{WAITING}' RETURNING id, carried",
+        [get_config().resend_seconds, limit],
+    )
+    return [db.as_uuid(job_id) for job_id, carried in rows if carried]
+
+
+def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> list[Change]:
+    """Take jobs whose lease has ended; what becomes of each is decided under its row's lock."""
+    expired = f"lease_until < {db.now()} AND status = '{RUNNING}'"
+    if not db.query(f"SELECT 1 FROM {JOB} WHERE {expired} LIMIT 1", ()):
+        return []
+    with db.atomic():
+        snapshots = read_snapshots(
+            db, f"{expired} ORDER BY lease_until LIMIT %s{db.skip_locked}", [limit]
+        )
+        changes = [decide(snapshot) for snapshot in snapshots]
+        held = {s.job_id: (s.status, s.token, s.requested) for s in snapshots}
+        write_changes(db, changes, held, "")
+    return changes
+
+
+def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
+    """Return carried jobs due to be sent again, and note when they are to be sent next."""
+    waited = f"{resend} * POWER(2, LEAST(resends, 10))"
+    if db.vendor == "sqlite":
+        waited = f"{resend} * (1 << MIN(resends, 10))"
+    longest = "MIN" if db.vendor == "sqlite" else "LEAST"
+    pick = (
+        f"SELECT id FROM {JOB} WHERE resend_at <= {db.now()} AND resend_at IS NOT NULL"
+        f" ORDER BY resend_at LIMIT %s{db.skip_locked}"
+    )
+    rows = db.query(
+        f"UPDATE {JOB} SET resends = resends + 1,"
+        f" resend_at = {db.now(f'{longest}({waited}, {LONGEST_RESEND})')}"
+        f" WHERE {db.among(pick)} AND carried RETURNING id",
+        [limit],
+    )
+    return [db.as_uuid(job_id) for (job_id,) in rows]
+
+
+def next_due(db: Database) -> float | None:
+    """Seconds until the next waiting job or handler is due; None when nothing waits."""
+    soonest = (
+        f"SELECT run_after FROM {JOB} WHERE status = '{WAITING}' ORDER BY run_after LIMIT 1",
+        f"SELECT run_after FROM {JOB} WHERE NOT (handler_due = '') ORDER BY run_after LIMIT 1",
+    )
+    parts = " UNION ALL ".join(f"SELECT run_after FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
+    ((seconds,),) = db.query(
+        f"SELECT {db.seconds_until('MIN(run_after)')} FROM ({parts}) AS soonest", ()
+    )
+    return None if seconds is None else float(seconds)
+
+
+def due(db: Database, job_ids: Iterable[UUID]) -> list[Due]:
+    """See `BaseJobStore.due`."""
+    ids = db.uuids(job_ids)
+    if not ids:
+        return []
+    found = []
+    for snapshot in read_snapshots(db, f"id IN ({marks(ids)}) AND carried", ids):
+        if snapshot.handler:
+            task_id, payload = HANDLER_TASK_ID[HandlerDue(snapshot.handler)], snapshot.result
+        elif snapshot.status in (READY, WAITING):
+            task_id, payload = _next(db, snapshot)
+        else:
+            continue
+        if snapshot.due_in <= 0:
+            found.append(Due(snapshot.job_id, snapshot.sequence, task_id, payload))
+    return found
+
+
+def _next(db: Database, snapshot: Snapshot) -> tuple[str, str | None]:
+    position, row = snapshot.next_position, snapshot.next_row
+    task_id = snapshot.plan[position]
+    if row is not None and row.payload is not None:
+        return task_id, row.payload
+    if not position:
+        return task_id, snapshot.payload
+    return task_id, db.query(
+        f"SELECT result FROM {TASK} WHERE job_id = %s AND task_id = %s",
+        (db.uuid(snapshot.job_id), snapshot.plan[position - 1]),
+    )[0][0]
+
+
+def read_snapshots(db: Database, where: str, params: Sequence[Any]) -> list[Snapshot]:
+    """Jobs that *where* selects (it may end in a locking clause), with their task rows."""
+    rows = db.query(
+        f"SELECT id, sequence, version, plan, status, claim_token, requested, carried, suspect,"
+        f" handler_due, payload, {db.seconds_until('run_after')}, result, verdicts, worker_id,"
+        f" {db.seconds_until('lease_until')}, subject_label FROM {JOB} WHERE {where}",
+        params,
+    )
+    snapshots = [_snapshot(db, row) for row in rows]
+    tasks = task_rows(db, [s.job_id for s in snapshots]) if snapshots else {}
+    workers = _workers(db, {row[14] for row in rows if row[14] is not None})
+    for snapshot, row in zip(snapshots, rows, strict=True):
+        snapshot.rows = tasks.get(snapshot.job_id, {})
+        snapshot.worker_name, snapshot.worker_seen = workers.get(row[14], ("", None))
+    return snapshots
+
+
+def _snapshot(db: Database, row: tuple[Any, ...]) -> Snapshot:
+    return Snapshot(
+        job_id=db.as_uuid(row[0]),
+        sequence=row[1],
+        version=row[2],
+        plan=read_plan(row[3]),
+        status=row[4],
+        token=row[5],
+        requested=row[6],
+        carried=bool(row[7]),
+        suspect=bool(row[8]),
+        handler=row[9],
+        payload=row[10],
+        due_in=row[11],
+        result=row[12],
+        verdicts=json.loads(row[13]) if row[13] else {},
+        lease_left=row[15],
+        label=row[16],
+    )
+
+
+def _workers(db: Database, ids: set[int]) -> dict[int, tuple[str, float | None]]:
+    if not ids:
+        return {}
+    rows = db.query(
+        f"SELECT id, name, -{db.seconds_until('heartbeat_at')} FROM {WORKER}"
+        f" WHERE id IN ({marks(list(ids))})",
+        list(ids),
+    )
+    return {worker_id: (name, seen) for worker_id, name, seen in rows}

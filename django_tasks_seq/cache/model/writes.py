@@ -1,0 +1,183 @@
+"""Applying checkpoints and changes: the fence first, then the writes for the rows that came back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import DataError, IntegrityError
+
+from ...transitions import JOB as JOB_TRANSITIONS
+from ...transitions import TASK as TASK_TRANSITIONS
+from ..changes import Applied, Change, Checkpoint, TaskWrite, Write
+from . import group_commit
+from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed, marks
+
+CHECKPOINT_SOURCES = JOB_TRANSITIONS["complete_task"].sources
+OPEN_TASK = TASK_TRANSITIONS["complete_task"].sources
+
+ATTEMPT_DEFAULTS: dict[str, Any] = {
+    "exception_class": "",
+    "exception_bases": None,
+    "message": "",
+    "traceback": "",
+    "result": None,
+    "worker_name": "",
+    "started_at": None,
+}
+EVENT_DEFAULTS: dict[str, Any] = {
+    "by": "",
+    "reason": "",
+    "status_before": "",
+    "status_after": "",
+    "data": None,
+}
+
+
+def apply(db: Database, writes: Sequence[Write], worker_name: str) -> Applied:
+    """Write each in full or not at all; see `BaseJobStore.apply`."""
+    applied = Applied()
+    checkpoints = [write for write in writes if isinstance(write, Checkpoint)]
+    changes = [write for write in writes if isinstance(write, Change)]
+    if checkpoints:
+        _guarded(db, checkpoints, worker_name, applied, group_commit.commit)
+    if changes:
+        _guarded(db, changes, worker_name, applied, _commit_changes)
+    return applied
+
+
+def _guarded(
+    db: Database,
+    writes: Sequence[Any],
+    worker_name: str,
+    applied: Applied,
+    commit: Callable[[Database, Sequence[Any], str], dict[UUID, str]],
+) -> None:
+    """Commit a batch; a row that breaks it is split off and committed alone."""
+    try:
+        with db.savepoint():
+            done = commit(db, writes, worker_name)
+    except (DataError, IntegrityError) as error:
+        if len(writes) == 1:
+            applied.broken[writes[0].job_id] = error
+            return
+        for write in writes:
+            _guarded(db, [write], worker_name, applied, commit)
+        return
+    applied.done.update(done)
+    missing = [write for write in writes if write.job_id not in done]
+    if missing:
+        _tell_busy_from_lost(db, missing, applied)
+
+
+def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied) -> None:
+    """A row the fence did not return is either locked by somebody, or no longer ours."""
+    ids = db.uuids(write.job_id for write in writes)
+    rows = db.query(
+        f"SELECT id, status, claim_token FROM {JOB} WHERE id IN ({marks(ids)})", ids
+    )
+    now = {db.as_uuid(job_id): (status, token) for job_id, status, token in rows}
+    for write in writes:
+        status, token = now.get(write.job_id, ("", -1))
+        sources = CHECKPOINT_SOURCES if isinstance(write, Checkpoint) else write.sources
+        ours = status in sources and write.token in (None, token)
+        (applied.busy if ours else applied.lost).add(write.job_id)
+
+
+def _commit_changes(db: Database, changes: Sequence[Change], worker_name: str) -> dict[UUID, str]:
+    with db.atomic():
+        held = fence(db, changes)
+        write_changes(db, [c for c in changes if c.job_id in held], held, worker_name)
+    return {job_id: requested for job_id, (_, _, requested) in held.items()}
+
+
+Fenced = dict[UUID, tuple[str, int, str]]
+
+
+def fence(db: Database, changes: Sequence[Change]) -> Fenced:
+    """Lock the rows of *changes* whose claim and status still hold; never wait for one."""
+    by_id = {change.job_id: change for change in changes}
+    pairs = ", ".join(["(%s, %s)"] * len(changes))
+    rows = db.query(
+        f"SELECT id, status, claim_token, requested FROM {JOB} WHERE (id, claim_token) IN"
+        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{pairs}){db.skip_locked}",
+        [value for c in changes for value in (db.uuid(c.job_id), c.token)],
+    )
+    held = {db.as_uuid(row[0]): (row[1], row[2], row[3]) for row in rows}
+    return {job_id: row for job_id, row in held.items() if row[0] in by_id[job_id].sources}
+
+
+def write_changes(
+    db: Database, changes: Sequence[Change], held: Fenced, worker_name: str
+) -> None:
+    """Write what *changes* say of jobs whose rows are locked, statement by statement for all of them."""
+    _update_jobs(db, [c for c in changes if c.values], held)
+    _upsert_tasks(db, changes, worker_name)
+    _insert(db, ATTEMPT, ATTEMPT_DEFAULTS, ((c.job_id, row) for c in changes for row in c.attempts))
+    _insert(db, EVENT, EVENT_DEFAULTS, ((c.job_id, row) for c in changes for row in c.events))
+
+
+Rows = dict[str, list[list[Any]]]
+
+
+def _update_jobs(db: Database, changes: Iterable[Change], held: Fenced) -> None:
+    groups: Rows = defaultdict(list)
+    for change in changes:
+        cells = [(name, *db.placeholder(value)) for name, value in change.values.items()]
+        sets = ", ".join(f"{name} = {mark}" for name, mark, _ in cells)
+        status, token, _ = held[change.job_id]
+        groups[
+            f"UPDATE {JOB} SET {sets} WHERE id = %s AND claim_token = %s AND status = %s"
+        ].append([*(param for *_, param in cells), db.uuid(change.job_id), token, status])
+    _run(db, groups)
+
+
+def _upsert_tasks(db: Database, changes: Iterable[Change], worker_name: str) -> None:
+    groups: Rows = defaultdict(list)
+    for change in changes:
+        for task in change.tasks:
+            statement, params = _upsert(db, change.job_id, task, worker_name)
+            groups[statement].append(params)
+    _run(db, groups)
+
+
+def _upsert(
+    db: Database, job_id: UUID, task: TaskWrite, worker_name: str
+) -> tuple[str, list[Any]]:
+    """A task's row written over one of its source statuses; any other is left as it is."""
+    worker = {"worker_name": worker_name} if worker_name else {}
+    values = {"position": task.position, **worker, **task.values}
+    cells = [(name, *db.placeholder(value)) for name, value in values.items()]
+    statement = (
+        f"INSERT INTO {TASK} (job_id, task_id, {', '.join(name for name, *_ in cells)})"
+        f" VALUES (%s, %s, {', '.join(mark for _, mark, _ in cells)})"
+        " ON CONFLICT (job_id, task_id) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name, *_ in cells)
+        + f" WHERE {TASK}.status IN ({listed(task.sources)})"
+    )
+    return statement, [db.uuid(job_id), task.task_id, *(param for *_, param in cells)]
+
+
+def _insert(
+    db: Database,
+    table: str,
+    defaults: dict[str, Any],
+    rows: Iterable[tuple[UUID, dict[str, Any]]],
+) -> None:
+    stamp = "finished_at" if table == ATTEMPT else "created_at"
+    groups: Rows = defaultdict(list)
+    for job_id, given in rows:
+        values = {"job_id": job_id, **defaults, **given}
+        cells = [(name, *db.placeholder(value)) for name, value in values.items()]
+        groups[
+            f"INSERT INTO {table} ({', '.join(name for name, *_ in cells)}, {stamp})"
+            f" VALUES ({', '.join(mark for _, mark, _ in cells)}, {db.now()})"
+        ].append([param for *_, param in cells])
+    _run(db, groups)
+
+
+def _run(db: Database, groups: Rows) -> None:
+    for statement, rows in groups.items():
+        db.executemany(statement, rows)

@@ -1,0 +1,123 @@
+"""From what a view says to a row that can be added; all that is wrong is refused before any SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from django.db import models
+
+from .cache.changes import NOW, Moment, NewJob
+from .conf import get_config
+from .exceptions import IdempotencyConflict
+from .handlers import start_handler_for
+from .ids import uuid7
+from .payload_types import check_payload_type
+from .payloads import encode
+from .sequences import TaskSequence
+
+NOTHING = "Nothing was started."
+PRIORITY_LIMIT = 100
+TEXT_LIMIT = 200
+QUEUE_LIMIT = 100
+
+
+def new_job(  # noqa: PLR0913 (the arguments of start_sequence)
+    sequence: TaskSequence,
+    payload: Any,
+    *,
+    queue: str | None,
+    priority: int,
+    run_after: datetime | timedelta | None,
+    idempotency_key: str | None,
+    subject: models.Model | None,
+    created_by: Any,
+    name: str = "payload",
+) -> NewJob:
+    """A checked `NewJob`; raises InvalidPayload, TypeError or ValueError and says what is wrong."""
+    if sequence.payload_type is not None:
+        payload = check_payload_type(sequence, payload)
+    text = encode(payload, name=name, ending=NOTHING)
+    subject_type, subject_id, subject_label = _subject(subject)
+    carried = start_handler_for(sequence).carried
+    return NewJob(
+        id=uuid7(),
+        sequence=sequence.name,
+        version=sequence.version,
+        plan=_plan(sequence.plan),
+        queue=_text("queue", queue or get_config().default_queue, QUEUE_LIMIT),
+        priority=_priority(priority),
+        payload=text,
+        carried=carried,
+        due=_due(run_after),
+        idempotency_key=_key(idempotency_key),
+        subject_type=subject_type,
+        subject_id=subject_id,
+        subject_label=subject_label,
+        created_by=_clip(str(created_by)) if created_by else "",
+        resend_after=get_config().resend_seconds if carried else None,
+    )
+
+
+def refuse_conflicts(jobs: Sequence[Any], new: Sequence[NewJob]) -> None:
+    """Raise IdempotencyConflict where a key had started a job with another payload."""
+    for job, wanted in zip(jobs, new, strict=True):
+        if not job.was_started and encode(job.payload) != wanted.payload:
+            raise IdempotencyConflict(wanted.sequence, wanted.idempotency_key or "", job.id)
+
+
+@lru_cache(maxsize=1024)
+def _plan(plan: tuple[str, ...]) -> str:
+    return json.dumps(plan, ensure_ascii=False)
+
+
+def _due(run_after: datetime | timedelta | None) -> Any:
+    if run_after is None:
+        return NOW
+    if isinstance(run_after, timedelta):
+        return Moment(max(0.0, run_after.total_seconds()))
+    if isinstance(run_after, datetime) and run_after.tzinfo is not None:
+        return run_after
+    what = "a datetime without a time zone" if isinstance(run_after, datetime) else repr(run_after)
+    raise ValueError(
+        f"run_after is {what}: give an aware datetime (timezone.make_aware(...)) or a timedelta."
+        f" {NOTHING}"
+    )
+
+
+def _priority(priority: int) -> int:
+    if type(priority) is not int or not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
+        raise ValueError(f"priority is {priority!r}: give a whole number from -100 to 100. {NOTHING}")
+    return priority
+
+
+def _key(key: str | None) -> str | None:
+    return None if key is None else _text("idempotency_key", str(key), TEXT_LIMIT)
+
+
+def _text(name: str, value: Any, limit: int) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= limit:
+        raise ValueError(f"{name} is {value!r:.80}: give a text of 1 to {limit} characters. {NOTHING}")
+    if value != _storable(value):
+        raise ValueError(f"{name} {value!r:.80} has characters that cannot be stored. {NOTHING}")
+    return value
+
+
+def _subject(subject: models.Model | None) -> tuple[str, str, str]:
+    if subject is None:
+        return "", "", ""
+    if not isinstance(subject, models.Model) or subject.pk is None:
+        raise ValueError(f"subject is {subject!r:.80}: give a saved model instance. {NOTHING}")
+    return subject._meta.label_lower, _clip(str(subject.pk)), _clip(str(subject))
+
+
+def _clip(text: str) -> str:
+    return _storable(text)[:TEXT_LIMIT]
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+

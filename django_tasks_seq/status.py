@@ -1,0 +1,300 @@
+"""What every verb of the engine writes, as data; stores apply it. No status is decided elsewhere.
+
+`transitions.py` is the table of what is allowed; people's verbs are computed in `repairs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .cache.changes import (
+    NOW,
+    Change,
+    Checkpoint,
+    Claim,
+    Failure,
+    Moment,
+    Report,
+    Snapshot,
+    TaskWrite,
+    Write,
+)
+from .choices import HANDLER_TASK_ID, AttemptOutcome, HandlerDue, JobStatus, Requested, TaskState
+from .conf import get_config
+from .exceptions import TasksSeqError
+from .transitions import JOB, TASK
+
+GIVEN_UP: Mapping[str, Any] = {"lease_until": None, "worker_id": None}
+REQUESTED_STATUS = {
+    Requested.CANCEL: JobStatus.CANCELLED,
+    Requested.PAUSE: JobStatus.PAUSED,
+}
+
+
+class TaskStatusManager:
+    """Computes what each verb writes about a job and its tasks.
+
+    A verb under a claim takes the `Claim`; its change holds only while that claim does.
+
+    >>> TaskStatusManager().release(claim).values["status"]  # doctest: +SKIP
+    'READY'
+    """
+
+    def start_task(self, claim: Claim, report: Report) -> Change:
+        """The RUNNING row of an attempt, with its progress and cursor so far."""
+        values = {
+            "status": TaskState.RUNNING,
+            "attempts": claim.attempt,
+            "started_at": _ago(report.started),
+            "finished_at": None,
+            "progress": report.progress,
+            **({} if report.cursor is None else {"cursor": report.cursor}),
+        }
+        return self._under(claim, "start_task", {}, tasks=(_task(claim, "start_task", values),))
+
+    def complete_task(
+        self, claim: Claim, result: str | None, report: Report, *, handler: str, keep: bool
+    ) -> Write:
+        """The task succeeded. *handler* is due when it was the last; *keep*: the claim goes on."""
+        ends = claim.is_last
+        if keep and not claim.suspect and claim.unknown_for is None:
+            return Checkpoint(
+                claim.job_id,
+                claim.token,
+                claim.task_id,
+                claim.position,
+                claim.attempt,
+                result,
+                report.started or 0.0,
+                report.ended,
+                ends,
+                handler if ends else "",
+            )
+        values: dict[str, Any] = {"suspect": False, "unknown_since": None}
+        if ends:
+            values |= {"status": JobStatus.SUCCESSFUL, "result": result}
+            values |= self._end(handler, keep=keep, carried=claim.carried)
+        elif not keep:
+            values |= {"status": JobStatus.READY, "run_after": NOW, **GIVEN_UP}
+            values |= resend(claim.carried)
+        task = _task(
+            claim,
+            "complete_task",
+            {
+                "status": TaskState.SUCCESSFUL,
+                "attempts": claim.attempt,
+                "result": result,
+                "error": "",
+                "progress": None,
+                "cursor": None,
+                "started_at": _ago(report.started),
+                "finished_at": _ago(report.ended),
+            },
+        )
+        return self._under(claim, "complete_job" if ends else "complete_task", values, tasks=(task,))
+
+    def fail_attempt(
+        self, claim: Claim, failure: Failure, report: Report, *, handler: str, keep: bool
+    ) -> Change:
+        """An attempt failed: the next is due after its delay, or the job fails."""
+        last = failure.delay is None
+        verb = "fail_job" if last else "retry_task"
+        summary = failure.text.summary
+        task = {
+            "status": TaskState.FAILED if last else TaskState.WAITING,
+            "attempts": claim.attempt,
+            "error": summary,
+            "progress": report.progress,
+            "started_at": _ago(report.started),
+            "finished_at": _ago(report.ended),
+            **({} if report.cursor is None else {"cursor": report.cursor}),
+        }
+        values: dict[str, Any] = {"suspect": False, "unknown_since": None}
+        if failure.delay is None:
+            values |= {"status": JobStatus.FAILED, "error": f"{claim.task_id}: {summary}"}
+            values |= self._end(handler, keep=keep, carried=claim.carried)
+        else:
+            values |= {"status": JobStatus.WAITING, "run_after": Moment(failure.delay), **GIVEN_UP}
+        return self._under(
+            claim,
+            verb,
+            values,
+            tasks=(_task(claim, verb, task),),
+            attempts=(_attempt(claim.task_id, claim.attempt, failure, report),),
+        )
+
+    def release(self, claim: Claim, report: Report | None = None) -> Change:
+        """Give the claim up; an attempt that had begun costs nothing, its cursor is kept."""
+        values = {"status": JobStatus.READY, **GIVEN_UP, **resend(claim.carried)}
+        return self._under(claim, "release", values, tasks=self._untouched(claim, report))
+
+    def stop(self, claim: Claim, requested: str, report: Report | None = None) -> Change:
+        """Do what a person requested of a running job, between two tasks or in the middle of one."""
+        status = REQUESTED_STATUS[Requested(requested)]
+        values = {"status": status, "requested": "", **GIVEN_UP}
+        if status == JobStatus.CANCELLED:
+            values["finished_at"] = NOW
+        event = {"kind": f"{requested}_done", "status_before": JobStatus.RUNNING, "status_after": status}
+        return self._under(
+            claim, "stop", values, tasks=self._untouched(claim, report), events=(event,)
+        )
+
+    def defer(self, claim: Claim, delay: float) -> Change:
+        """Give the claim back: this worker does not know the job's sequence or task."""
+        values = {"status": JobStatus.WAITING, "run_after": Moment(delay), **GIVEN_UP}
+        events: tuple[dict[str, Any], ...] = ()
+        if claim.unknown_for is None:
+            values["unknown_since"] = NOW
+            data = json.dumps({"sequence": claim.sequence, "task_id": claim.task_id})
+            events = ({"kind": "unknown_task", "data": data},)
+        return self._under(claim, "defer", values, events=events)
+
+    def lose(self, snapshot: Snapshot, *, on_lost: str, handler: str) -> Change:
+        """A dead worker's job: it goes on, unless its task kills workers or must not run twice."""
+        row = snapshot.next_row
+        running = row if row and row.status == TaskState.RUNNING else None
+        crashes = running.crashes + 1 if running and snapshot.suspect else 0
+        limit = get_config().max_crashes
+        text = _lost_text(snapshot)
+        fails = running is not None and (on_lost == "fail" or crashes >= limit)
+        values: dict[str, Any] = {"suspect": not fails, **GIVEN_UP}
+        if fails and running is not None:
+            why = f", for the {crashes}. time" if crashes >= limit else ""
+            values |= {"status": JobStatus.FAILED, "error": f"{running.task_id}: {text}{why}"}
+            values |= self._end(handler, keep=False, carried=snapshot.carried)
+        else:
+            values |= {"status": JobStatus.READY, **resend(snapshot.carried)}
+        status = values["status"]
+        event = {"kind": "lost", "reason": text, "status_before": snapshot.status, "status_after": status}
+        change = Change(
+            "rescue", snapshot.job_id, snapshot.token, JOB["rescue"].sources, values, events=(event,)
+        )
+        if running is not None:
+            task = {"status": TaskState.FAILED if fails else TaskState.READY}
+            task |= {"error": text, "crashes": max(crashes, running.crashes)}
+            # The number is used up, the budget of retries is not: nobody knows that the task failed.
+            task |= {"attempts": running.attempts, "budget_start": running.budget_start + 1}
+            change.tasks = (
+                TaskWrite(running.task_id, running.position, TASK["rescue"].sources, task),
+            )
+            change.attempts = (_lost_attempt(running.task_id, running.attempts, text, snapshot),)
+        return change
+
+    # --- handlers ------------------------------------------------------------------------------
+
+    def finish_handler(
+        self, claim: Claim, *, result: str | None = None, failure: Failure | None = None
+    ) -> Change:
+        """A handler is through: it returned, or it failed for the last time."""
+        values: dict[str, Any] = {"handler_due": "", "resend_at": None, **GIVEN_UP}
+        attempts: tuple[dict[str, Any], ...] = ()
+        if failure is not None:
+            values["handler_error"] = f"{claim.handler}: {failure.text.summary}"
+            attempts = (self._handler_attempt(claim, failure),)
+        elif claim.handler == HandlerDue.ERROR:
+            values["error_result"] = result
+        return self._under(claim, "finish_handler", values, attempts=attempts)
+
+    def retry_handler(self, claim: Claim, failure: Failure) -> Change:
+        """A handler raised and is due again."""
+        values = {"run_after": Moment(failure.delay or 0.0), **GIVEN_UP}
+        if claim.carried:
+            values["resend_at"] = Moment(failure.delay or 0.0)
+        attempts = (self._handler_attempt(claim, failure),)
+        return self._under(claim, "retry_handler", values, attempts=attempts)
+
+    def release_handler(self, claim: Claim) -> Change:
+        """Give a handler's claim up before it was through; this attempt is not counted."""
+        values = {"handler_attempts": max(0, claim.handler_attempts - 1), **GIVEN_UP}
+        if claim.carried:
+            values["resend_at"] = NOW
+        return self._under(claim, "retry_handler", values)
+
+    def _handler_attempt(self, claim: Claim, failure: Failure) -> dict[str, Any]:
+        name = HANDLER_TASK_ID[HandlerDue(claim.handler)]
+        return _attempt(name, claim.handler_attempts, failure, Report())
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _end(self, handler: str, *, keep: bool, carried: bool) -> dict[str, Any]:
+        """Columns of a job that ends, its handler due by the same commit (promise G11)."""
+        values: dict[str, Any] = {"finished_at": NOW, "requested": "", "handler_due": handler}
+        if not handler or not keep:
+            values |= GIVEN_UP
+        if handler:
+            values |= {"run_after": NOW, "handler_attempts": 1 if keep else 0}
+            values |= {} if keep else resend(carried)
+        return values
+
+    def _untouched(self, claim: Claim, report: Report | None) -> tuple[TaskWrite, ...]:
+        """The task as before this attempt; a row is written only if there is one, or a cursor to keep."""
+        cursor = report.cursor if report else None
+        if not claim.begun and cursor is None:
+            return ()
+        values: dict[str, Any] = {"status": TaskState.READY, "attempts": claim.attempt - 1}
+        if cursor is not None:
+            values["cursor"] = cursor
+        return (_task(claim, "release", values),)
+
+    def _under(
+        self,
+        claim: Claim,
+        verb: str,
+        values: dict[str, Any],
+        *,
+        tasks: tuple[TaskWrite, ...] = (),
+        attempts: tuple[dict[str, Any], ...] = (),
+        events: tuple[dict[str, Any], ...] = (),
+    ) -> Change:
+        transition = JOB[verb]
+        status = values.get("status")
+        if status is not None and status not in transition.targets:
+            raise TasksSeqError(f"{verb} of job {claim.job_id} cannot lead to {status}.")
+        return Change(
+            verb, claim.job_id, claim.token, transition.sources, values, tasks, attempts, events
+        )
+
+
+def _ago(seconds: float | None) -> Moment | None:
+    return None if seconds is None else Moment(-seconds)
+
+
+def resend(carried: bool) -> dict[str, Any]:
+    """A carried job that is due is announced again when nobody begins it."""
+    return {"resend_at": Moment(get_config().resend_seconds), "resends": 0} if carried else {}
+
+
+def _task(claim: Claim, verb: str, values: dict[str, Any]) -> TaskWrite:
+    return TaskWrite(claim.task_id, claim.position, TASK[verb].sources, values)
+
+
+def _attempt(task_id: str, attempt: int, failure: Failure, report: Report) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "attempt": attempt,
+        "outcome": failure.outcome,
+        "exception_class": failure.text.exception_class,
+        "exception_bases": json.dumps(failure.text.bases),
+        "message": failure.text.message,
+        "traceback": failure.text.traceback,
+        "started_at": _ago(report.started),
+    }
+
+
+def _lost_attempt(task_id: str, attempt: int, text: str, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "attempt": attempt,
+        "outcome": AttemptOutcome.LOST,
+        "exception_class": "django_tasks_seq.exceptions.WorkerLost",
+        "message": text,
+        "worker_name": snapshot.worker_name,
+    }
+
+
+def _lost_text(snapshot: Snapshot) -> str:
+    name = snapshot.worker_name or "a consumer"
+    seen = "" if snapshot.worker_seen is None else f", last seen {snapshot.worker_seen:.0f} s ago,"
+    return f"lost with {name}{seen} whose lease has ended"

@@ -106,6 +106,8 @@ else:
     EMAIL_FILE_PATH = MAIL_DIR
 
 ACME_SHOP = {
+    "VAR_DIR": VAR_DIR,
+    "MAIL_DIR": MAIL_DIR,
     "GATEWAY_URL": env.str("GATEWAY_URL", default="http://127.0.0.1:8001"),
     "GATEWAY_TIMEOUT": env.float("GATEWAY_TIMEOUT", default=5.0),
     "PICTURE_PACE": env.float("PICTURE_PACE", default=0.25),

@@ -9,7 +9,13 @@ from .catalogue import job_of
 from .models import Invoice, Order, OrderLine, Picture, Product, SentMail, StockMovement
 
 
-class OrderLineInline(admin.TabularInline[OrderLine, Order]):
+class ShopAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What all pages of the shop's rows have in common."""
+
+    list_per_page = 50
+
+
+class OrderLineInline(admin.TabularInline):  # type: ignore[type-arg]
     """An order's products, on its page."""
 
     model = OrderLine
@@ -17,7 +23,7 @@ class OrderLineInline(admin.TabularInline[OrderLine, Order]):
 
 
 @admin.register(Order)
-class OrderAdmin(admin.ModelAdmin[Order]):
+class OrderAdmin(ShopAdmin):
     """Orders; the job is a link away."""
 
     list_display = ["number", "customer", "status", "total", "attention"]
@@ -37,7 +43,7 @@ class OrderAdmin(admin.ModelAdmin[Order]):
 
 
 @admin.register(Product)
-class ProductAdmin(admin.ModelAdmin[Product]):
+class ProductAdmin(ShopAdmin):
     """Products. The stock changes by movements alone."""
 
     list_display = ["sku", "name", "price", "stock"]
@@ -45,7 +51,7 @@ class ProductAdmin(admin.ModelAdmin[Product]):
 
 
 @admin.register(StockMovement)
-class StockMovementAdmin(admin.ModelAdmin[StockMovement]):
+class StockMovementAdmin(ShopAdmin):
     """What came and went."""
 
     list_display = ["product", "quantity", "order", "created_at"]
@@ -53,7 +59,7 @@ class StockMovementAdmin(admin.ModelAdmin[StockMovement]):
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(admin.ModelAdmin[Invoice]):
+class InvoiceAdmin(ShopAdmin):
     """Invoices, with their files."""
 
     list_display = ["number", "order", "total", "file"]
@@ -61,7 +67,7 @@ class InvoiceAdmin(admin.ModelAdmin[Invoice]):
 
 
 @admin.register(Picture)
-class PictureAdmin(admin.ModelAdmin[Picture]):
+class PictureAdmin(ShopAdmin):
     """The thumbnails that were made."""
 
     list_display = ["order", "sku", "width", "height"]
@@ -69,7 +75,7 @@ class PictureAdmin(admin.ModelAdmin[Picture]):
 
 
 @admin.register(SentMail)
-class SentMailAdmin(admin.ModelAdmin[SentMail]):
+class SentMailAdmin(ShopAdmin):
     """What was sent."""
 
     list_display = ["subject", "recipient", "sent_at"]

@@ -1,6 +1,7 @@
 """What the shop needs to know of the settings."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from django.conf import settings
 
@@ -13,6 +14,8 @@ class ShopSettings:
     gateway_timeout: float = 5.0
     picture_pace: float = 0.0
     ops_email: str = "ops@acme.example"
+    var_dir: Path = Path("var")
+    mail_dir: Path = Path("var/mails")
 
 
 def shop_config() -> ShopSettings:

@@ -24,6 +24,7 @@ class OrderForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         self.products = list(Product.objects.all())
         for position, product in enumerate(self.products):
             self.fields[f"quantity_{product.sku}"] = forms.IntegerField(

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from example_project.shop.conf import shop_config
-from example_project.shop.payments import PaymentGateway
+from .conf import shop_config
+from .payments import PaymentGateway
 
 
 def build_gateway() -> PaymentGateway:

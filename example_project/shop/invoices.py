@@ -7,8 +7,8 @@ from django.core.files.storage import default_storage
 from fpdf import FPDF
 from fpdf.fonts import FontFace
 
-from example_project.shop.models import Invoice, Order
-from example_project.shop.stock import find_products
+from .models import Invoice, Order
+from .stock import find_products
 
 ACCENT = (15, 76, 92)
 

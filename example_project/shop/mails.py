@@ -4,8 +4,8 @@ from hashlib import sha256
 
 from django.core.mail import EmailMessage
 
-from example_project.shop.conf import shop_config
-from example_project.shop.models import Order, SentMail
+from .conf import shop_config
+from .models import Order, SentMail
 
 
 def send_once(mail: EmailMessage, *, key: str) -> bool:
@@ -18,7 +18,7 @@ def send_once(mail: EmailMessage, *, key: str) -> bool:
         return False
     mail.extra_headers["Message-ID"] = message_id(key)
     mail.send()
-    SentMail.objects.create(key=key, recipient=mail.to[0], subject=mail.subject)
+    SentMail.objects.create(key=key, recipient=mail.to[0], subject=str(mail.subject))
     return True
 
 

@@ -8,8 +8,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from PIL import Image, ImageOps
 
-from example_project.shop.models import Order, Picture, Product
-from example_project.shop.stock import find_products
+from .models import Order, Picture, Product
+from .stock import find_products
 
 PHOTOS = Path(__file__).resolve().parent.parent / "data" / "photos"
 WIDTHS = (480, 240, 120)

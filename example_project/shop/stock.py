@@ -1,6 +1,6 @@
 """Stock: what comes in, and what is put aside for an order."""
 
-from example_project.shop.models import Order, Product, StockMovement
+from .models import Order, Product, StockMovement
 
 
 class OutOfStock(Exception):

@@ -112,7 +112,7 @@ def test_refund_is_given_once(client: PaymentGateway, ledger: Path) -> None:
 
 def test_refund_of_an_unknown_charge_is_refused(client: PaymentGateway) -> None:
     """Money that was never taken is not given back."""
-    with pytest.raises(PaymentError, match="HTTP 404.*no such charge"):
+    with pytest.raises(PaymentError, match=r"HTTP 404.*no such charge"):
         client.refund("ch_unknown", key="a")
 
 
@@ -158,13 +158,13 @@ def test_two_ledgers_on_one_file_settle_a_key_once(ledger: Path) -> None:
         (b" " * 10_001, "/charges", {"Idempotency_Key": "a"}, 413, "too long"),
     ],
 )
-def test_bad_requests_say_what_is_wrong(
-    gateway: GatewayServer,
+def test_bad_requests_say_what_is_wrong(  # noqa: PLR0917 (a table's columns)
     body: bytes,
     path: str,
     headers: dict[str, str],
     status: int,
     error: str,
+    gateway: GatewayServer,
     ledger: Path,
 ) -> None:
     """What the gateway cannot use is refused with its reason, and charges nothing."""

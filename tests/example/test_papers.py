@@ -128,9 +128,9 @@ def test_reserving_too_much_moves_nothing(order: Order, product: Product) -> Non
     jar = make_product("JAR-GRAPHITE", "Graphite jar", "21.00", 2)
     OrderLine.objects.create(order=order, sku=jar.sku, quantity=3)
 
-    with pytest.raises(OutOfStock, match="3 x Graphite jar wanted, 2 on the shelf"):
-        with transaction.atomic():
-            reserve(order)
+    short = "3 x Graphite jar wanted, 2 on the shelf"
+    with pytest.raises(OutOfStock, match=short), transaction.atomic():
+        reserve(order)
 
     product.refresh_from_db()
     assert product.stock == 10

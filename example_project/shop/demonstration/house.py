@@ -12,9 +12,10 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 
 from example_project.shop.catalogue import stock_products
+from example_project.shop.conf import shop_config
 
 ROOT = Path(__file__).resolve().parents[3]
-VAR = Path(settings.VAR_DIR)
+VAR = shop_config().var_dir
 LEDGER = VAR / "gateway.jsonl"
 WORKER_LOG = VAR / "worker.log"
 USER = PASSWORD = "admin"  # noqa: S105 (said on the screen, and with DEBUG only)

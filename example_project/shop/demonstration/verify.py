@@ -111,10 +111,11 @@ def check_papers(orders: Mapping[str, Order]) -> Iterator[str]:
 
 def is_pdf(invoice: Invoice) -> bool:
     """Whether its file is there and begins as a PDF does."""
-    if not invoice.file.storage.exists(invoice.file.name):
+    try:
+        with invoice.file.open("rb") as file:
+            return bool(file.read(5) == b"%PDF-")
+    except FileNotFoundError:
         return False
-    with invoice.file.open("rb") as file:
-        return bool(file.read(5) == b"%PDF-")
 
 
 def check_mails(orders: Mapping[str, Order], mails: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from example_project.gateway.ledger import read_ledger
 from example_project.gateway.server import running_gateway
 from example_project.shop.catalogue import place_order, read_orders
+from example_project.shop.conf import shop_config
 from example_project.shop.demonstration.display import Display
 from example_project.shop.demonstration.house import (
     LEDGER,
@@ -77,13 +79,14 @@ class Command(BaseCommand):
             time.sleep(PAUSE)
 
     def _report(self, orders: dict[str, Order]) -> None:
-        checks = verify(orders, read_ledger(LEDGER), settings.MAIL_DIR)
+        mail_dir = shop_config().mail_dir
+        checks = verify(orders, read_ledger(LEDGER), mail_dir)
         for check in checks:
             mark = self.style.ERROR("✗") if check.problems else self.style.SUCCESS("✓")
             self.stdout.write(f"{mark} {check.text}")
             for problem in check.problems:
                 self.stdout.write(self.style.ERROR(f"    {problem}"))
-        files = (settings.MEDIA_ROOT / "invoices", settings.MAIL_DIR, LEDGER, WORKER_LOG)
+        files = (Path(settings.MEDIA_ROOT) / "invoices", mail_dir, LEDGER, WORKER_LOG)
         invoices, mails, ledger, log = (_short(path) for path in files)
         self.stdout.write(
             f"Invoices: {invoices}   Mails: {mails}   Ledger: {ledger}   Worker: {log}"
@@ -93,5 +96,5 @@ class Command(BaseCommand):
         self.stdout.write("Look around: make serve")
 
 
-def _short(path: Any) -> str:
+def _short(path: Path) -> str:
     return str(path.relative_to(ROOT) if VAR.is_relative_to(ROOT) else path)

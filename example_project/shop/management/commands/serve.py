@@ -9,15 +9,10 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from example_project.gateway.server import running_gateway
-from example_project.shop.demonstration.house import (
-    LEDGER,
-    WORKER_LOG,
-    open_shop,
-    running,
-)
+from example_project.shop.demonstration.house import LEDGER, WORKER_LOG, open_shop, running
 
 LATENCY = 0.3
-PAUSE = 0.2
+PAUSE = 0.5
 
 
 class Command(BaseCommand):
@@ -35,35 +30,30 @@ class Command(BaseCommand):
         """Run it."""
         signal.signal(signal.SIGTERM, _interrupt)
         user = open_shop()
-        with ExitStack() as stack:
-            gateway = stack.enter_context(running_gateway(LEDGER, latency=LATENCY))
-            commands = {
-                "worker": (["run_task_worker"], WORKER_LOG),
-                "site": (["runserver", "--verbosity", "0", f"{host}:{port}"], None),
-            }
-            processes = {
-                name: stack.enter_context(running(arguments, gateway.url, log))
-                for name, (arguments, log) in commands.items()
-            }
-            self._say_addresses(f"http://{host}:{port}/", user, gateway.url)
-            self._wait(processes)
-        self.stdout.write("bye")
-
-    def _say_addresses(self, site: str, user: str, gateway: str) -> None:
-        self.stdout.write(
-            f"Shop    {site}\nAdmin   {site}admin/   {user}\nGateway {gateway}/health\n"
-            f"Worker  {WORKER_LOG}\nCtrl+C stops all of them."
-        )
-
-    def _wait(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+        address = f"{host}:{port}"
         try:
-            while True:
-                for name, process in processes.items():
-                    if process.poll() is not None:
-                        raise CommandError(f"The {name} ended with {process.returncode}.")
-                time.sleep(PAUSE)
+            with ExitStack() as stack:
+                gateway = stack.enter_context(running_gateway(LEDGER, latency=LATENCY)).url
+                site = ["runserver", "--verbosity", "0", address]
+                serving = stack.enter_context(running(site, gateway))
+                self.stdout.write(
+                    f"Shop     http://{address}/\nAdmin    http://{address}/admin/   {user}\n"
+                    f"Gateway  {gateway}/health\nCtrl+C stops all of it."
+                )
+                self._keep_a_worker(gateway, serving)
         except KeyboardInterrupt:
-            self.stdout.write("Stopping: the worker finishes what it has begun…")
+            self.stdout.write("bye")
+
+    def _keep_a_worker(self, gateway: str, serving: subprocess.Popen[bytes]) -> NoReturn:
+        """As a supervisor would: a worker that ends is followed by a new one."""
+        while True:
+            with running(["run_task_worker"], gateway, WORKER_LOG) as worker:
+                self.stdout.write(f"Worker   process {worker.pid}, says {WORKER_LOG}")
+                while worker.poll() is None:
+                    if serving.poll() is not None:
+                        raise CommandError(f"The site ended with {serving.returncode}.")
+                    time.sleep(PAUSE)
+            self.stdout.write(f"The worker ended with {worker.returncode}; here is a new one.")
 
 
 def _interrupt(*_: object) -> NoReturn:

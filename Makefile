@@ -55,7 +55,7 @@ demo: $(EXAMPLE) ## the example shop from an empty database to the last invoice
 	$(MANAGE) demo
 
 serve: $(EXAMPLE) ## the example shop and its admin in a browser
-	$(MANAGE) runserver
+	$(MANAGE) serve
 
 bench: $(DEV) ## throughput and latency on a durable PostgreSQL of its own
 	$(POSTGRES) --durable -- $(BIN)/python -m tests.benchmarks $(BENCH_ARGS)

@@ -16,6 +16,7 @@ __all__ = [
     "JobRecord",
     "ModelTaskCacheHandler",
     "as_store",
+    "as_store",
     "job_key",
     "task_key",
 ]

@@ -16,7 +16,6 @@ __all__ = [
     "JobRecord",
     "ModelTaskCacheHandler",
     "as_store",
-    "as_store",
     "job_key",
     "task_key",
 ]

@@ -1,0 +1,168 @@
+"""Handlers: which one serves a sequence, and how it is built."""
+
+import pickle
+
+import pytest
+
+from django_tasks_seq.exceptions import CannotInject, ConfigurationError
+from django_tasks_seq.handlers import (
+    UNCHANGED,
+    BaseErrorHandler,
+    BaseStartTaskHandler,
+    BaseSuccessHandler,
+    Complete,
+    RetryJob,
+    RetryTask,
+    error_handler_for,
+    start_handler_for,
+    success_handler_for,
+)
+from django_tasks_seq.sequences import TaskSequence
+
+
+class Alert(BaseErrorHandler):
+    def handle_error(self, error, context):
+        return ("alert", error, context)
+
+
+class Shout(BaseErrorHandler):
+    async def handle_error(self, error, context):
+        return ("shout", error, context)
+
+
+class Mark(BaseSuccessHandler):
+    def handle_success(self, result, context):
+        return ("mark", result, context)
+
+
+class Queue(BaseStartTaskHandler):
+    def handle_start(self, job_id, task_id, payload):
+        return None
+
+
+class Broker:
+    pass
+
+
+class Injected(BaseStartTaskHandler):
+    def __init__(self, broker: Broker):
+        self.broker = broker
+
+    def handle_start(self, job_id, task_id, payload):
+        return None
+
+
+def resolve(kind):
+    return kind()
+
+
+def sequence(**handlers):
+    return TaskSequence("fulfil", [("only", print)], **handlers)
+
+
+def test_a_sequence_without_handlers_uses_the_settings(settings):
+    """The defaults of the settings serve where nothing is declared."""
+    settings.TASKS_SEQ = {
+        "ERROR_HANDLER": f"{__name__}.Alert",
+        "SUCCESS_HANDLER": Mark,
+        "START_TASK_HANDLER": Queue,
+    }
+
+    assert error_handler_for(sequence()).build(None)("e", "c") == ("alert", "e", "c")
+    assert success_handler_for(sequence()).build(None)("r", "c") == ("mark", "r", "c")
+    assert isinstance(start_handler_for(sequence()), Queue)
+    assert error_handler_for(None).name == "Alert"
+    assert isinstance(start_handler_for(), Queue)
+
+
+def test_a_sequences_own_handler_replaces_the_default(settings):
+    """What is declared wins, be it a class, a path, an object or a function."""
+    settings.TASKS_SEQ = {"ERROR_HANDLER": Alert, "SUCCESS_HANDLER": Mark}
+
+    def noted(result):
+        return ("noted", result)
+
+    own = sequence(error_handler=f"{__name__}.Shout", success_handler=noted)
+
+    assert error_handler_for(own).is_async is True
+    assert success_handler_for(own).build(None)("r", "c") == ("noted", "r")
+
+
+def test_there_may_be_none(settings):
+    """Without declaration and setting nobody is called."""
+    settings.TASKS_SEQ = {}
+
+    assert error_handler_for(sequence()) is None
+    assert success_handler_for(None) is None
+
+
+def test_a_start_handler_is_one_instance_a_process(settings):
+    """It is built once, with its constructor arguments injected."""
+    settings.TASKS_SEQ = {"RESOLVER": resolve}
+    own = sequence(start_task_handler=f"{__name__}.Injected")
+
+    first = start_handler_for(own)
+
+    assert isinstance(first.broker, Broker)
+    assert start_handler_for(own) is first
+
+
+def test_a_start_handler_may_be_an_object(settings):
+    """An instance is used as it is."""
+    queue = Queue()
+
+    assert start_handler_for(sequence(start_task_handler=queue)) is queue
+
+
+def test_a_start_handler_nobody_can_build_is_explained(settings):
+    """Without a resolver its arguments are missing."""
+    settings.TASKS_SEQ = {}
+
+    with pytest.raises(CannotInject, match="Injected needs the constructor argument 'broker'"):
+        start_handler_for(sequence(start_task_handler=Injected))
+
+
+def test_paths_to_something_else_are_explained(settings):
+    """A path that leads to no handler says so."""
+    settings.TASKS_SEQ = {
+        "ERROR_HANDLER": f"{__name__}.Broker",
+        "START_TASK_HANDLER": f"{__name__}.Broker",
+        "SUCCESS_HANDLER": f"{__name__}.Marc",
+    }
+
+    with pytest.raises(ConfigurationError, match="Broker is a class without a method"):
+        error_handler_for(None)
+    with pytest.raises(ConfigurationError, match="is no start handler"):
+        start_handler_for()
+    with pytest.raises(ConfigurationError, match="Did you mean 'Mark'?"):
+        success_handler_for(None)
+
+
+def test_handlers_carry_their_jobs_unless_they_say_otherwise():
+    """Only a handler that leaves jobs to workers declares `carried = False`."""
+    assert Queue.carried is True
+
+
+def test_verdicts_are_values():
+    """Verdicts compare by value; a RetryTask without payload leaves it unchanged."""
+    assert RetryTask() == RetryTask(UNCHANGED) != RetryTask(None)
+    assert Complete() == Complete(None)
+    assert RetryJob() == RetryJob()
+    assert repr(RetryTask()) == "RetryTask(payload=UNCHANGED)"
+    assert pickle.loads(pickle.dumps(UNCHANGED)) is UNCHANGED
+
+
+@pytest.mark.parametrize("base", [BaseErrorHandler, BaseSuccessHandler, BaseStartTaskHandler])
+def test_bases_are_abstract(base):
+    """A base alone handles nothing."""
+    with pytest.raises(TypeError, match="abstract"):
+        base()
+
+
+def test_the_package_lists_and_refuses_names():
+    """`handlers` names what it ships and has nothing else."""
+    from django_tasks_seq import handlers
+
+    assert set(handlers.__all__) <= set(dir(handlers))
+    with pytest.raises(AttributeError, match="has no attribute 'CarrierPigeon'"):
+        handlers.CarrierPigeon

@@ -53,7 +53,8 @@ class Command(BaseCommand):
                     if serving.poll() is not None:
                         raise CommandError(f"The site ended with {serving.returncode}.")
                     time.sleep(PAUSE)
-            self.stdout.write(f"The worker ended with {worker.returncode}; here is a new one.")
+            self.stdout.write(f"The worker ended with {worker.returncode}; a new one comes.")
+            time.sleep(PAUSE)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -7,8 +7,8 @@ moment: hence one consumer a job. Threads of one process are kept apart here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,12 @@ _RENEW_BELOW = 2 / 3  # of a lease left
 _locks = [threading.RLock() for _ in range(64)]
 
 
+class _Added(threading.local):
+    """Keys that this thread has set inside `together`."""
+
+    keys: list[str] | None = None
+
+
 def as_store(handler: BaseTaskCacheHandler) -> BaseJobStore:
     """Return *handler* as the engine and the executor need it; a store is returned as it is.
 
@@ -65,6 +71,7 @@ class DocumentJobStore(BaseJobStore):
     def __init__(self, handler: BaseTaskCacheHandler) -> None:
         self.handler = handler
         self._journal = Journal(handler)
+        self._added = _Added()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {type(self.handler).__name__}>"
@@ -84,6 +91,19 @@ class DocumentJobStore(BaseJobStore):
     def add(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Add jobs at once, outside of any transaction; see `BaseJobStore.add`."""
         return [self._add(job) for job in jobs]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Delete again what was added inside when the block ends with an exception."""
+        self._added.keys = []
+        try:
+            yield
+        except BaseException:
+            for key in self._added.keys:
+                self.delete(key)
+            raise
+        finally:
+            self._added.keys = None
 
     def load(self, job_id: UUID) -> JobRecord:
         """Return the job's record; raises JobNotFound."""
@@ -167,7 +187,7 @@ class DocumentJobStore(BaseJobStore):
             if first is not None:
                 return first
             # In this order a crash leaves a key that leads nowhere, which counts as none.
-            self.set(key, {"job_id": str(job.id)})
+            self._set_new(key, {"job_id": str(job.id)})
             return self._insert(job)
 
     def _started_with(self, key: str) -> JobRecord | None:
@@ -181,8 +201,13 @@ class DocumentJobStore(BaseJobStore):
 
     def _insert(self, job: NewJob) -> JobRecord:
         document = rendering.new_job(job, clock.unix_seconds())
-        self.set(job_key(job.id), document)
+        self._set_new(job_key(job.id), document)
         return JobRecord.from_document(document, self)
+
+    def _set_new(self, key: str, document: Document) -> None:
+        if self._added.keys is not None:
+            self._added.keys.append(key)
+        self.set(key, document)
 
     # --- claiming ------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ import copy
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -96,6 +96,12 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
             self._space.documents.clear()
             self._space.unsettled.clear()
             self._space.workers.clear()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is added inside is added as a whole or not at all; nobody claims it before."""
+        with self._space.lock, super().together():
+            yield
 
     # --- what a store with claims does ---------------------------------------------------------
 

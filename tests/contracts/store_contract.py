@@ -309,6 +309,27 @@ class JobStoreContract:
         assert again.was_started
         assert again.id != job.id
 
+    def test_what_is_added_together_is_there_as_a_whole(self, store):
+        """A block that raises leaves none of its jobs and no key taken; one that ends leaves all."""
+        jobs = [new_job(), new_job(idempotency_key="k")]
+
+        def add_and_fail() -> None:
+            with store.together():
+                store.add(jobs)
+                raise ValueError("conflict")
+
+        with pytest.raises(ValueError, match="conflict"):
+            add_and_fail()
+        for job in jobs:
+            with pytest.raises(JobNotFound):
+                store.load(job.id)
+
+        with store.together():
+            again = store.add([new_job(), new_job(idempotency_key="k")])
+
+        assert [store.load(job.id).status for job in again] == ["READY", "READY"]
+        assert all(job.was_started for job in again)
+
     def test_unknown_jobs_are_an_error(self, store):
         """`load` and `amend` of a job that is not there raise JobNotFound."""
         with pytest.raises(JobNotFound):
@@ -708,7 +729,8 @@ class JobStoreContract:
             lambda snapshot: repairs.skip(snapshot, PERSON, "first", '"by hand"', handler=""),
         )
 
-        assert claim(store, job_id, "second").payload == '"by hand"'
+        held = claim(store, job_id, "second")
+        assert (held.position, held.payload) == (1, '"by hand"')
         assert store.results(job_id) == {"first": '"by hand"'}
 
     def test_a_payload_given_to_a_task_replaces_the_result_before_it(self, store, start):

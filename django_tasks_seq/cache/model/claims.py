@@ -18,8 +18,8 @@ COLUMNS = (
     "id, claim_token, sequence, version, plan, queue, payload, result, suspect, requested, carried,"
     " handler_due, handler_attempts, verdicts, subject_label, rank, run_after"
 )
-# Begun before this claim: only then can there be task rows to read.
-BEGUN = 1
+# A job can have task rows before its first claim: a person may have skipped its first task.
+HAS_TASKS = f"EXISTS (SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id)"
 
 DUE_HANDLER = (
     "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
@@ -137,12 +137,12 @@ def _take(
     rows = db.query(
         f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
         f" lease_until = {db.now('%s')}, resend_at = NULL WHERE {db.among(pick)} RETURNING {COLUMNS},"
-        f" -{db.seconds_until('unknown_since')}",
+        f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}",
         [worker_id, lease, *params],
     )
     rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
     claims = [_claim(db, row) for row in rows]
-    place(db, [c for c in claims if c.token > BEGUN and not c.handler])
+    place(db, [c for c, row in zip(claims, rows, strict=True) if row[18] and not c.handler])
     return claims
 
 

@@ -29,6 +29,8 @@ class Problem:
     what: str
     advice: str = _PLAIN
     suffix: str = ""
+    # What the sentence begins with, where that is not the path.
+    subject: str = ""
 
     def advice_with(self, verb: str) -> str:
         """`Pass str(price).`, or nothing."""
@@ -36,7 +38,7 @@ class Problem:
 
     def sentence(self, verb: str, ending: str) -> str:
         """All of it, as one line for people."""
-        parts = (f"{self.path} {self.what}.", self.advice_with(verb), ending)
+        parts = (f"{self.subject or self.path} {self.what}.", self.advice_with(verb), ending)
         return " ".join(part for part in parts if part)
 
 
@@ -59,9 +61,10 @@ def heaviest(value: Any, name: str, size: int, limit: int) -> Problem:
         _, path, part = biggest
     mostly = f", most of it in {path}" if path != name else ""
     return Problem(
-        name,
+        path,
         f"is {size:,} bytes of JSON{mostly}; MAX_PAYLOAD_BYTES allows {limit:,}",
         "the id or the path of stored data",
+        subject=name,
     )
 
 

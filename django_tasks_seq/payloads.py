@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from .conf import get_config
 from .exceptions import InvalidPayload, TaskResultError
-from .json_problems import DEPTH_LIMIT, Problem, find_problem, heaviest
+from .json_problems import DEPTH_LIMIT, NOT_JSON, Problem, find_problem, heaviest
 
 __all__ = [
     "MASK",
@@ -146,15 +146,13 @@ def _result_sentence(problem: Problem, task_id: str) -> str:
     what = (
         f"{task_id!r} returned {problem.what.removeprefix('is ').removesuffix(NOT_JSON)}."
         if problem.path == "result" and problem.what.endswith(NOT_JSON)
-        else f"{task_id!r} returned what cannot be stored: {problem.path} {problem.what}."
+        else f"{task_id!r} returned what cannot be stored:"
+        f" {problem.subject or problem.path} {problem.what}."
     )
     return (
         f"{what} {problem.advice_with('Return')}"
         " The task ran; it is marked failed and will not be retried."
     )
-
-
-NOT_JSON: Final = ", which JSON cannot hold"
 
 
 @lru_cache(maxsize=64)

@@ -18,8 +18,9 @@ COLUMNS = (
     "id, claim_token, sequence, version, plan, queue, payload, result, suspect, requested, carried,"
     " handler_due, handler_attempts, verdicts, subject_label, rank, run_after"
 )
-# A job can have task rows before its first claim: a person may have skipped its first task.
-HAS_TASKS = f"EXISTS (SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id)"
+# A job can have task rows before its first claim: a person may have skipped its first task. Not by
+# EXISTS, which PostgreSQL may answer by reading the whole table into a hash.
+HAS_TASKS = f"(SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id LIMIT 1)"
 
 DUE_HANDLER = (
     "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"

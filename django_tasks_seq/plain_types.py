@@ -129,15 +129,15 @@ def _read_class(value: Any, cls: Any, path: str) -> Any:
         return _expect(_SCALARS[cls](value), value, path, article(cls.__name__))
     if is_typeddict(cls):
         return build_typed_dict(cls, value, path)
+    if dataclasses.is_dataclass(cls):
+        return value if isinstance(value, cls) else build(cls, value, path)
+    parse = cls if issubclass(cls, enum.Enum) else _PARSE.get(cls)
+    return value if parse is None else _parse(parse, value, cls, path)
+
+
+def _parse(parse: Callable[[Any], Any], value: Any, cls: Any, path: str) -> Any:
     if isinstance(value, cls):
         return value
-    if dataclasses.is_dataclass(cls):
-        return build(cls, value, path)
-    return _parse(value, cls, path)
-
-
-def _parse(value: Any, cls: Any, path: str) -> Any:
-    parse = cls if issubclass(cls, enum.Enum) else _PARSE.get(cls, lambda given: given)
     try:
         return parse(value)
     except (ValueError, TypeError, AttributeError, ArithmeticError):

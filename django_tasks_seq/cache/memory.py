@@ -17,7 +17,7 @@ from ..choices import JobStatus
 from ..conf import get_config
 from . import rendering
 from .base import Decide
-from .changes import Change, Claim, Snapshot, WorkerInfo
+from .changes import Change, Claim, Outlook, Snapshot, WorkerInfo
 from .documents import DocumentJobStore
 from .rendering import Document
 
@@ -123,6 +123,17 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
             due = self._select(_is_handler_due, _due_time, limit, queues)
             return [self._take_for(worker, document, lease) for document in due]
 
+    def look(self, queues: Sequence[str]) -> Outlook:
+        """What is there to do, for a worker of *queues* (empty: all)."""
+        with self._space.lock:
+            return Outlook(
+                ready=any(self._matching(_is_ready, queues)),
+                waiting=any(self._matching(_is_waiting_no_more)),
+                expired=any(self._matching(_is_lost)),
+                handlers=any(self._matching(_is_handler_due, queues)),
+                resend=any(self._matching(self._is_unanswered)),
+            )
+
     def promote(self, limit: int = 500) -> list[UUID]:
         """Make WAITING jobs that are due READY; return those that are carried."""
         now, carried = clock.unix_seconds(), []
@@ -189,13 +200,14 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
         self, condition: Condition, order: Order, limit: int, queues: Sequence[str] = ()
     ) -> list[Document]:
         """Copies of the first *limit* unsettled jobs, in this order, that meet the condition."""
-        now = clock.unix_seconds()
-        found = (
-            document
-            for document in self._space.unsettled.values()
-            if condition(document, now) and (not queues or document["queue"] in queues)
-        )
+        found = self._matching(condition, queues)
         return copy.deepcopy(heapq.nsmallest(limit, found, key=order))
+
+    def _matching(self, condition: Condition, queues: Sequence[str] = ()) -> Iterator[Document]:
+        now = clock.unix_seconds()
+        for document in self._space.unsettled.values():
+            if condition(document, now) and (not queues or document["queue"] in queues):
+                yield document
 
     def _take_for(self, worker_id: int | None, document: Document, lease: float) -> Claim:
         worker = self._space.workers.get(worker_id)

@@ -49,6 +49,7 @@ LATER = 100.0
 # What a JSON column loses: an integer of it, the sign, the order of keys, the spelling.
 VERBATIM = '{"b": 1e16, "a": -0.0, "ä": [1E5, 0.10, "x\\u00e9"], "n": null}'
 STATUS = TaskStatusManager()
+KINDS_OF_WORK = ("ready", "waiting", "expired", "handlers", "resend")
 REPORT = Report(started=0.2, ended=0.1)
 PERSON = repairs.Actor(by="ada", reason="a test")
 
@@ -980,6 +981,32 @@ class JobStoreContract:
         assert swept == [[silent], [silent], []]
         pass_time(61)
         assert store.sweep(60) == [silent]
+
+    def test_a_look_tells_what_there_is_to_do(self, store, start, pass_time):
+        """`look` tells each kind of work that is due, for the queues of a worker, and nothing else."""
+        if not has_claims(store, "look", []):
+            return
+
+        def seen(*queues: str) -> set[str]:
+            outlook = store.look(queues)
+            found = {kind for kind in KINDS_OF_WORK if getattr(outlook, kind)}
+            assert outlook.is_empty == (not found)
+            return found
+
+        start(due=Moment(LATER))
+        assert seen() == set()
+        start(queue="mail")
+        assert (seen(), seen("mail"), seen("other")) == ({"ready"}, {"ready"}, set())
+        (held,) = store.claim([], 10, LEASE, None)
+        start(carried=True, resend_after=50)
+        assert seen() == set()
+        pass_time(LEASE - 1)
+        assert seen("other") == {"resend"}
+        fail(store, held, None, handler="error")
+        claim(store, start(), lease=10)
+        assert (seen("mail"), seen("other")) == ({"handlers", "resend"}, {"resend"})
+        pass_time(LATER)
+        assert seen("other") == {"waiting", "expired", "resend"}
 
     def test_next_due_looks_at_waiting_jobs_and_handlers(self, store, start):
         """`next_due` is the time until the first of them; None when nothing waits."""

@@ -57,8 +57,9 @@ if TYPE_CHECKING:
         ModelTaskCacheHandler,
     )
     from .conf import TasksSeqSettings
+    from .consuming import TaskRun
     from .context import TaskContext
-    from .executor import TaskExecutor, TaskRun
+    from .executor import TaskExecutor
     from .handlers.start import (
         InlineStartTaskHandler,
         SignalStartTaskHandler,
@@ -77,7 +78,7 @@ _LAZY = {
     "SignalStartTaskHandler": "handlers.start",
     "TaskContext": "context",
     "TaskExecutor": "executor",
-    "TaskRun": "executor",
+    "TaskRun": "consuming",
     "TaskStatusManager": "status",
     "TasksSeqSettings": "conf",
     "WorkerStartTaskHandler": "handlers.start",

@@ -14,7 +14,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning as CheckWarning, register
 from django.db import connections, router
 
-from .conf import SETTING, get_config, get_resolver, load, settings_problems
+from .conf import get_config, get_resolver, load, settings_problems
+from .conf_rules import SETTING
 from .exceptions import ConfigurationError, SequenceDeclarationError
 from .injection import unresolvable
 from .registry import sequences

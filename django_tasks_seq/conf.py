@@ -6,7 +6,7 @@ Paths in settings are imported here and nowhere else; nothing is ever imported f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -18,8 +18,17 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from .conf_rules import (
+    ADMIN_DEFAULTS,
+    SETTING,
+    AdminSettings,
+    Problem,
+    not_a_dict,
+    unknown_keys,
+    value_problems,
+)
 from .exceptions import ConfigurationError
-from .text import listing, suggest
+from .text import suggest
 
 if TYPE_CHECKING:
     from .cache import BaseTaskCacheHandler
@@ -40,17 +49,8 @@ __all__ = [
     "suggest",
 ]
 
-SETTING: Final = "TASKS_SEQ"
 # Two threads must not build two stores; a constructor may ask for another instance.
 _building: Final = RLock()
-
-
-class AdminSettings(TypedDict, total=False):
-    """`TASKS_SEQ["ADMIN"]`: how the admin pages behave."""
-
-    LIVE_SECONDS: float
-    SUBJECT_LINKS: bool
-    COUNT_LIMIT: int
 
 
 class TasksSeqSettings(TypedDict, total=False):
@@ -83,11 +83,6 @@ class TasksSeqSettings(TypedDict, total=False):
     ADMIN: AdminSettings
 
 
-ADMIN_DEFAULTS: Final[AdminSettings] = {
-    "LIVE_SECONDS": 2,
-    "SUBJECT_LINKS": True,
-    "COUNT_LIMIT": 100_000,
-}
 REDACT_DEFAULTS: Final = (
     "*password*",
     "*passwd*",
@@ -137,15 +132,6 @@ class Config:
 KNOWN_KEYS: Final = tuple(item.name.upper() for item in dataclasses.fields(Config))
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with the settings: `kind` is `unknown` (a key) or `value`."""
-
-    kind: Literal["unknown", "value"]
-    message: str
-    hint: str
-
-
 @cache
 def get_config() -> Config:
     """The settings as they are now; raises `ConfigurationError` when a value cannot be used.
@@ -153,7 +139,7 @@ def get_config() -> Config:
     An unknown key is a system check error (`django_tasks_seq.E001`) and is left out here.
     """
     raw = _raw()
-    for problem in _value_problems(raw):
+    for problem in value_problems(raw):
         raise ConfigurationError(problem.message, hint=problem.hint)
     values = {key.lower(): value for key, value in raw.items() if key in KNOWN_KEYS}
     values["admin"] = {**ADMIN_DEFAULTS, **values.get("admin", {})}
@@ -212,8 +198,8 @@ def settings_problems() -> list[Problem]:
     """All that is wrong with `TASKS_SEQ`, for the system checks."""
     raw = getattr(settings, SETTING, {})
     if not isinstance(raw, Mapping):
-        return [_not_a_dict(raw)]
-    return [*_unknown_keys(raw, KNOWN_KEYS, SETTING), *_admin_keys(raw), *_value_problems(raw)]
+        return [not_a_dict(raw)]
+    return [*unknown_keys(raw), *value_problems(raw)]
 
 
 def _instance(name: str) -> Any:
@@ -248,142 +234,12 @@ def _broken_module(module_path: str, subject: str, error: Exception) -> Configur
     )
 
 
-# --- reading and validating
-
-
 def _raw() -> Mapping[str, Any]:
     raw = getattr(settings, SETTING, {})
     if not isinstance(raw, Mapping):
-        problem = _not_a_dict(raw)
+        problem = not_a_dict(raw)
         raise ConfigurationError(problem.message, hint=problem.hint)
     return raw
-
-
-def _not_a_dict(raw: object) -> Problem:
-    return Problem(
-        "value", f"{SETTING} must be a dict, not {raw!r:.60}.", "Write TASKS_SEQ = {…} in settings."
-    )
-
-
-def _unknown_keys(raw: Mapping[str, Any], known: Sequence[str], where: str) -> list[Problem]:
-    return [
-        Problem(
-            "unknown",
-            f"{where} has an unknown key {key!r}.",
-            suggest(str(key), known) or f"Its keys: {listing(known, 30)}.",
-        )
-        for key in raw
-        if key not in known
-    ]
-
-
-def _admin_keys(raw: Mapping[str, Any]) -> list[Problem]:
-    admin = raw.get("ADMIN")
-    if not isinstance(admin, Mapping):
-        return []
-    return _unknown_keys(admin, tuple(ADMIN_DEFAULTS), f"{SETTING}['ADMIN']")
-
-
-def _value_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    return [
-        Problem("value", f"{SETTING}[{key!r}] is {value!r:.60}, which cannot be used.", hint)
-        for key, value in raw.items()
-        if key in _RULES
-        for is_valid, hint in (_RULES[key],)
-        if not is_valid(value)
-    ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _at_least(least: float, unit: str) -> tuple[Callable[[Any], bool], str]:
-    # `<` with infinity also refuses NaN.
-    return (
-        lambda value: _is_number(value) and least <= value < float("inf"),
-        f"Give a number of {unit}, at least {least:g}.",
-    )
-
-
-def _whole(least: int, unit: str) -> tuple[Callable[[Any], bool], str]:
-    return (
-        lambda value: type(value) is int and value >= least,
-        f"Give a whole number of {unit}, at least {least}.",
-    )
-
-
-def _or_none(
-    rule: tuple[Callable[[Any], bool], str], none: str
-) -> tuple[Callable[[Any], bool], str]:
-    is_valid, hint = rule
-    return lambda value: value is None or is_valid(value), f"{hint[:-1]}, or None: {none}."
-
-
-def _text(limit: int) -> tuple[Callable[[Any], bool], str]:
-    return (
-        lambda value: isinstance(value, str) and 0 < len(value.strip()) <= limit,
-        f"Give a text of 1 to {limit} characters.",
-    )
-
-
-def _path_or_object(*, required: bool) -> tuple[Callable[[Any], bool], str]:
-    hint = "Give a dotted path 'package.module.Name', a class or an object"
-    return (
-        lambda value: (
-            (value is not None or not required)
-            and not isinstance(value, (int, float, Mapping, list, tuple, set))
-        ),
-        f"{hint}." if required else f"{hint}, or None.",
-    )
-
-
-def _is_words(value: object) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset)) and all(
-        isinstance(word, str) for word in value
-    )
-
-
-def _is_admin(value: object) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    merged = {**ADMIN_DEFAULTS, **value}
-    return (
-        _is_number(merged["LIVE_SECONDS"])
-        and merged["LIVE_SECONDS"] >= 1
-        and isinstance(merged["SUBJECT_LINKS"], bool)
-        and type(merged["COUNT_LIMIT"]) is int
-        and merged["COUNT_LIMIT"] >= 1
-    )
-
-
-_RULES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "LOGGER": _path_or_object(required=True),
-    "CACHE_HANDLER": _path_or_object(required=True),
-    "START_TASK_HANDLER": _path_or_object(required=True),
-    "ERROR_HANDLER": _path_or_object(required=False),
-    "SUCCESS_HANDLER": _path_or_object(required=False),
-    "RESOLVER": _path_or_object(required=False),
-    "DATABASE": _text(200),
-    "DEFAULT_QUEUE": _text(100),
-    "MAX_ATTEMPTS": _whole(1, "attempts"),
-    "TIMEOUT": _or_none(_at_least(0.001, "seconds"), "no limit"),
-    "STOP_GRACE": _at_least(0, "seconds"),
-    "LEASE_SECONDS": _at_least(1, "seconds"),
-    "POLL_INTERVAL": _at_least(0.01, "seconds"),
-    "NOTIFY": (lambda value: value in (True, False, "auto"), "Give True, False or 'auto'."),
-    "MAX_CRASHES": _whole(1, "crashes"),
-    "HANDLER_ATTEMPTS": _whole(1, "attempts"),
-    "RESEND_SECONDS": _at_least(1, "seconds"),
-    "UNKNOWN_TASK_GRACE": _at_least(0, "seconds"),
-    "MAX_PAYLOAD_BYTES": _whole(1, "bytes"),
-    "RETENTION_DAYS": _or_none(_at_least(0, "days"), "keep for ever"),
-    "REDACT_KEYS": (_is_words, "Give a list of key names; * stands for any characters."),
-    "ADMIN": (
-        _is_admin,
-        "LIVE_SECONDS is a number from 1, SUBJECT_LINKS a boolean, COUNT_LIMIT a whole number.",
-    ),
-}
 
 
 @receiver(setting_changed)

@@ -137,20 +137,13 @@ class UnknownSequence(TasksSeqError):
     def __init__(self, name: str, known: Iterable[str] = (), message: str = "") -> None:
         self.name = name
         self.known = tuple(known)
-        super().__init__(message or self._explain())
-
-    def _explain(self) -> str:
-        known = f"Known: {listing(self.known)}." if self.known else "None is registered."
-        return " ".join(
-            part
-            for part in (
-                f"No sequence named {self.name!r}.",
-                suggest(self.name, self.known),
-                known,
-                "New file? It must be called tasks_sequences.py in an installed app.",
-            )
-            if part
+        parts = (
+            f"No sequence named {name!r}.",
+            suggest(name, self.known),
+            f"Known: {listing(self.known)}." if self.known else "None is registered.",
+            "New file? It must be called tasks_sequences.py in an installed app.",
         )
+        super().__init__(message or " ".join(part for part in parts if part))
 
 
 class UnknownTask(TasksSeqError):
@@ -351,4 +344,4 @@ class ClaimLost(BaseException):
 
 
 class WorkerLost(TasksSeqError):
-    """The worker that ran this task is gone; named in the record of the lost attempt, never raised."""
+    """The worker that ran this task is gone; named in the record of the attempt, never raised."""

@@ -130,9 +130,13 @@ def _read_class(value: Any, cls: Any, path: str) -> Any:
     if is_typeddict(cls):
         return build_typed_dict(cls, value, path)
     if dataclasses.is_dataclass(cls):
-        return value if isinstance(value, cls) else build(cls, value, path)
+        return _read_dataclass(value, cls, path)
     parse = cls if issubclass(cls, enum.Enum) else _PARSE.get(cls)
     return value if parse is None else _parse(parse, value, cls, path)
+
+
+def _read_dataclass(value: Any, cls: Any, path: str) -> Any:
+    return value if isinstance(value, cls) else build(cls, value, path)
 
 
 def _parse(parse: Callable[[Any], Any], value: Any, cls: Any, path: str) -> Any:

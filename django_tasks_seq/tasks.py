@@ -157,9 +157,7 @@ def _shape(function: Callable[..., Any], name: str, what: str, *, skip: int = 0)
         return "payload"
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     bound = function.keywords if isinstance(function, partial) else {}
-    keyword = {
-        p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound
-    }
+    keyword = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound}
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     required = [p for p in positional if p.default is p.empty]
     left_over = [n for n, p in keyword.items() if p.default is p.empty and n != "context"]

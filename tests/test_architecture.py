@@ -24,8 +24,8 @@ LAYERS: list[set[str]] = [
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}
-    | {"json_problems", "plain_types"},
-    {"conf", "clock", "signals", "exceptions", "choices", "text", "errors_text", "ids"}
+    | {"json_problems", "plain_types", "declarations", "retry"},
+    {"conf", "clock", "signals", "exceptions", "choices", "text", "errors_text", "conf_rules", "ids"}
     | {"injection", "loggers"},
 ]
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

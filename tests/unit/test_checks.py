@@ -1,5 +1,7 @@
 """System checks: each id with its message and hint, and silence when all is well."""
 
+from typing import Any
+
 import pytest
 from django.core import checks as django_checks
 from django.db import connections
@@ -86,11 +88,8 @@ def _empty_registry():
 
 def found(check):
     """(id without our label, message, hint) of each message of one check."""
-    run = next(
-        item
-        for item in django_checks.registry.registry.get_checks(include_deployment_checks=True)
-        if item.__name__ == check and "django_tasks_seq" in item.tags
-    )
+    every: Any = django_checks.registry.registry.get_checks(include_deployment_checks=True)
+    run = next(item for item in every if item.__name__ == check and checks.APP in item.tags)
     return [
         (message.id.removeprefix("django_tasks_seq."), message.msg, message.hint)
         for message in run(app_configs=None, databases=None)
@@ -148,8 +147,10 @@ def test_e004_path_that_cannot_be_imported(settings):
     assert found("check_paths") == [
         (
             "E004",
-            "TASKS_SEQ['LOGGER'] 'django_tasks_seq.loggers.StdlibTaskLoger' cannot be imported:"
-            " django_tasks_seq.loggers has no 'StdlibTaskLoger'.",
+            (
+                "TASKS_SEQ['LOGGER'] 'django_tasks_seq.loggers.StdlibTaskLoger' cannot be imported:"
+                " django_tasks_seq.loggers has no 'StdlibTaskLoger'."
+            ),
             "Did you mean 'StdlibTaskLogger'?",
         ),
         (
@@ -159,8 +160,10 @@ def test_e004_path_that_cannot_be_imported(settings):
         ),
         (
             "E004",
-            "TASKS_SEQ['RESOLVER'] 'nowhere.resolve' cannot be imported:"
-            " there is no module 'nowhere'.",
+            (
+                "TASKS_SEQ['RESOLVER'] 'nowhere.resolve' cannot be imported:"
+                " there is no module 'nowhere'."
+            ),
             None,
         ),
     ]
@@ -184,8 +187,10 @@ def test_e004_path_to_something_else(settings):
         f"<class '{HERE}.Alert'>, which has no handle_start.",
     ]
     assert messages[2][1:] == (
-        "TASKS_SEQ['SUCCESS_HANDLER']: the handler Alert is a class without a method"
-        " 'handle_success'.",
+        (
+            "TASKS_SEQ['SUCCESS_HANDLER']: the handler Alert is a class without a method"
+            " 'handle_success'."
+        ),
         "Give a class or an object with handle_success().",
     )
     assert messages[3][1:] == (
@@ -210,20 +215,26 @@ def test_e004_handler_of_a_sequence(settings):
     assert found("check_sequence_handlers") == [
         (
             "E004",
-            f"Sequence 'fulfil': error_handler '{HERE}.Alerd' cannot be imported:"
-            f" {HERE} has no 'Alerd'.",
+            (
+                f"Sequence 'fulfil': error_handler '{HERE}.Alerd' cannot be imported:"
+                f" {HERE} has no 'Alerd'."
+            ),
             "Did you mean 'Alert'?",
         ),
         (
             "E004",
-            "Sequence 'fulfil': success_handler: the handler Alert is a class without a method"
-            " 'handle_success'.",
+            (
+                "Sequence 'fulfil': success_handler: the handler Alert is a class without a method"
+                " 'handle_success'."
+            ),
             "Give a class or an object with handle_success().",
         ),
         (
             "E004",
-            f"Sequence 'fulfil': start_task_handler is <class '{HERE}.Alert'>,"
-            " which has no handle_start.",
+            (
+                f"Sequence 'fulfil': start_task_handler is <class '{HERE}.Alert'>,"
+                " which has no handle_start."
+            ),
             "Name a class that is derived from the base class of its kind.",
         ),
     ]
@@ -260,10 +271,9 @@ def test_e006_router_that_does_not_migrate(settings):
     settings.TASKS_SEQ = WELL
     settings.DATABASE_ROUTERS = [NoMigrations()]
 
-    assert (
-        "Job belongs to 'default', but a database router does not migrate it there."
-        in [text for _, text, _ in found("check_routers")]
-    )
+    assert "Job belongs to 'default', but a database router does not migrate it there." in [
+        text for _, text, _ in found("check_routers")
+    ]
 
 
 def test_a_router_without_opinion_is_no_problem(settings):
@@ -360,8 +370,10 @@ def test_e010_constructor_arguments_without_annotation(settings):
     assert found("check_injection") == [
         (
             "E010",
-            "Bare, task 'bare' of 'fulfil', needs the arguments gateway, bank,"
-            " which the resolver cannot be asked for.",
+            (
+                "Bare, task 'bare' of 'fulfil', needs the arguments gateway, bank,"
+                " which the resolver cannot be asked for."
+            ),
             "Annotate with a class that is importable at run time, or give a default.",
         )
     ]
@@ -393,8 +405,10 @@ def test_e011_store_without_claims(settings):
     assert found("check_store") == [
         (
             "E011",
-            "TASKS_SEQ['START_TASK_HANDLER'] leaves jobs to workers,"
-            " which cannot claim them from Store.",
+            (
+                "TASKS_SEQ['START_TASK_HANDLER'] leaves jobs to workers,"
+                " which cannot claim them from Store."
+            ),
             remedy,
         ),
         (
@@ -498,7 +512,7 @@ def test_another_database_needs_no_word(settings, pretend):
 
 def test_deploy_checks_run_at_deploy_alone():
     """W001 and W002 are left to `check --deploy`."""
-    registry = django_checks.registry.registry
+    registry: Any = django_checks.registry.registry
     always = {check.__name__ for check in registry.registered_checks if checks.APP in check.tags}
     deploy = {check.__name__ for check in registry.deployment_checks if checks.APP in check.tags}
 

@@ -8,6 +8,7 @@ from django.test import override_settings
 
 from django_tasks_seq import conf
 from django_tasks_seq.conf import KNOWN_KEYS, Config, get_config, load, settings_problems
+from django_tasks_seq.conf_rules import RULES
 from django_tasks_seq.exceptions import ConfigurationError
 from django_tasks_seq.loggers import StdlibTaskLogger
 
@@ -149,7 +150,7 @@ def test_what_is_no_dict_is_refused(settings):
 def test_every_key_is_documented_typed_and_checked():
     """Defaults, the TypedDict and the rules know the same keys."""
     assert set(conf.TasksSeqSettings.__annotations__) == set(KNOWN_KEYS)
-    assert set(conf._RULES) == set(KNOWN_KEYS)
+    assert set(RULES) == set(KNOWN_KEYS)
 
 
 def test_load_returns_objects_as_they_are():

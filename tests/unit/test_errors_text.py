@@ -109,7 +109,7 @@ def test_causes_stand_before_what_they_caused():
             except KeyError as error:
                 raise ValueError("second") from error
         except ValueError:
-            raise TypeError("third")
+            raise TypeError("third")  # noqa: B904 (the context is what is tested)
     except TypeError as error:
         text = describe_exception(error).traceback
 
@@ -181,7 +181,7 @@ def test_a_long_traceback_is_cut_in_the_middle(monkeypatch):
 
     assert text.startswith("Traceback (most recent call last):")
     assert "bytes left out" in text
-    assert text.endswith("x" * 50 + "…") or text.endswith("x" * 50)
+    assert text.rstrip("…").endswith("x" * 50)
     assert len(text.encode()) <= 600
 
 
@@ -197,7 +197,7 @@ def test_members_of_a_group_are_shown_to_a_limit():
 
 def test_nested_groups_end():
     """Groups within groups are shown three levels down."""
-    group = ExceptionGroup("0", [ValueError("inside")])
+    group: ExceptionGroup = ExceptionGroup("0", [ValueError("inside")])
     for number in range(1, 6):
         group = ExceptionGroup(str(number), [group] * 4)
 

@@ -1,6 +1,7 @@
 """Errors: one class a case, facts as attributes, messages that say what to do next."""
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -135,7 +136,9 @@ def test_a_doubled_name_names_both_sides():
 
 def test_a_module_imported_twice_is_recognised():
     """Two declarations at one line are one module under two names."""
-    assert "imported under two names" in str(SequenceAlreadyRegistered("fulfil", "a.py:1", "a.py:1"))
+    assert "imported under two names" in str(
+        SequenceAlreadyRegistered("fulfil", "a.py:1", "a.py:1")
+    )
 
 
 def test_sequence_changed_says_how_to_go_on():
@@ -177,7 +180,7 @@ class CardDeclined(PaymentError):
 
 def failed(**facts):
     here = __name__
-    defaults = {
+    defaults: dict[str, Any] = {
         "task_id": "charge",
         "attempt": 2,
         "exception_class": f"{here}.CardDeclined",

@@ -1,6 +1,8 @@
 """Handlers: which one serves a sequence, and how it is built."""
 
+import asyncio
 import pickle
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,12 @@ def resolve(kind):
     return kind()
 
 
+def call(adapter, *args):
+    """What the handler returns, built without a resolver."""
+    assert adapter is not None
+    return adapter.build(None)(*args)
+
+
 def sequence(**handlers):
     return TaskSequence("fulfil", [("only", print)], **handlers)
 
@@ -68,10 +76,10 @@ def test_a_sequence_without_handlers_uses_the_settings(settings):
         "START_TASK_HANDLER": Queue,
     }
 
-    assert error_handler_for(sequence()).build(None)("e", "c") == ("alert", "e", "c")
-    assert success_handler_for(sequence()).build(None)("r", "c") == ("mark", "r", "c")
+    assert call(error_handler_for(sequence()), "e", "c") == ("alert", "e", "c")
+    assert call(success_handler_for(sequence()), "r", "c") == ("mark", "r", "c")
     assert isinstance(start_handler_for(sequence()), Queue)
-    assert error_handler_for(None).name == "Alert"
+    assert call(error_handler_for(None), "e", "c") == ("alert", "e", "c")
     assert isinstance(start_handler_for(), Queue)
 
 
@@ -84,8 +92,8 @@ def test_a_sequences_own_handler_replaces_the_default(settings):
 
     own = sequence(error_handler=f"{__name__}.Shout", success_handler=noted)
 
-    assert error_handler_for(own).is_async is True
-    assert success_handler_for(own).build(None)("r", "c") == ("noted", "r")
+    assert asyncio.run(call(error_handler_for(own), "e", "c")) == ("shout", "e", "c")
+    assert call(success_handler_for(own), "r", "c") == ("noted", "r")
 
 
 def test_there_may_be_none(settings):
@@ -101,7 +109,7 @@ def test_a_start_handler_is_one_instance_a_process(settings):
     settings.TASKS_SEQ = {"RESOLVER": resolve}
     own = sequence(start_task_handler=f"{__name__}.Injected")
 
-    first = start_handler_for(own)
+    first: Any = start_handler_for(own)
 
     assert isinstance(first.broker, Broker)
     assert start_handler_for(own) is first
@@ -134,7 +142,7 @@ def test_paths_to_something_else_are_explained(settings):
         error_handler_for(None)
     with pytest.raises(ConfigurationError, match="is no start handler"):
         start_handler_for()
-    with pytest.raises(ConfigurationError, match="Did you mean 'Mark'?"):
+    with pytest.raises(ConfigurationError, match=r"Did you mean 'Mark'\?"):
         success_handler_for(None)
 
 
@@ -165,4 +173,4 @@ def test_the_package_lists_and_refuses_names():
 
     assert set(handlers.__all__) <= set(dir(handlers))
     with pytest.raises(AttributeError, match="has no attribute 'CarrierPigeon'"):
-        handlers.CarrierPigeon
+        _ = handlers.CarrierPigeon

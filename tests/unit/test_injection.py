@@ -64,7 +64,7 @@ class OnlyForTypeCheckers:
 
 
 class WithDefault:
-    def __init__(self, price: Invisible = 5):
+    def __init__(self, price: Invisible = 5):  # type: ignore[assignment]
         self.price = price
 
 
@@ -207,10 +207,14 @@ def test_a_scope_is_entered_around_each_attempt(settings):
     container = Container()
     settings.TASKS_SEQ = {"RESOLVER": container}
 
-    with pytest.raises(ValueError, match="failed"), scope() as resolver:
-        assert resolver is resolve
-        assert container.log == ["open"]
-        raise ValueError("failed")
+    def fail():
+        with scope() as resolver:
+            assert resolver is resolve
+            assert container.log == ["open"]
+            raise ValueError("failed")
+
+    with pytest.raises(ValueError, match="failed"):
+        fail()
 
     assert container.log == ["open", "closed"]
 

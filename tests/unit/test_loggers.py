@@ -1,6 +1,8 @@
 """Loggers: context on every record, one line a record, cheap when nobody listens."""
 
 import logging
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,11 +12,19 @@ from django_tasks_seq.loggers import BaseTaskLogger, StdlibTaskLogger, logger_fo
 JOB = UUID("0192d3a0-0000-7000-8000-000000000000")
 
 
+class Keep(logging.Handler):
+    def __init__(self, records):
+        super().__init__()
+        self.records = records
+
+    def emit(self, record):
+        self.records.append(record)
+
+
 @pytest.fixture
 def records():
-    found = []
-    handler = logging.Handler()
-    handler.emit = found.append
+    found: list[Any] = []
+    handler = Keep(found)
     logger = logging.getLogger("django_tasks_seq")
     before = logger.level
     logger.addHandler(handler)
@@ -107,11 +117,14 @@ def test_a_percent_sign_is_no_placeholder(records):
 
 def test_exc_info_works_as_in_logging(records):
     """The traceback of the current exception is attached on request."""
-    try:
-        raise ValueError("no")
-    except ValueError as error:
-        StdlibTaskLogger().error("failed", exc_info=True)
-        assert records[0].exc_info[1] is error
+    error = ValueError("no")
+    with suppress(ValueError):
+        try:
+            raise error
+        finally:
+            StdlibTaskLogger().error("failed", exc_info=True)
+
+    assert records[0].exc_info[1] is error
 
 
 def test_a_disabled_level_costs_no_formatting(caplog):
@@ -147,7 +160,8 @@ def test_each_attempt_has_a_logger_of_its_own(settings):
     """A class of the settings is instantiated for each attempt."""
     settings.TASKS_SEQ = {"LOGGER": f"{__name__}.ListLogger"}
 
-    first, second = logger_for(task_id="a"), logger_for(task_id="b")
+    first: Any = logger_for(task_id="a")
+    second: Any = logger_for(task_id="b")
 
     assert isinstance(first, ListLogger)
     assert (first.context, second.context) == ({"task_id": "a"}, {"task_id": "b"})
@@ -158,7 +172,7 @@ def test_an_object_as_logger_is_copied_for_each_attempt(settings):
     shared = ListLogger()
     settings.TASKS_SEQ = {"LOGGER": shared}
 
-    logger = logger_for(task_id="a")
+    logger: Any = logger_for(task_id="a")
     logger.info("event")
 
     assert logger.context == {"task_id": "a"}
@@ -168,8 +182,8 @@ def test_an_object_as_logger_is_copied_for_each_attempt(settings):
 
 def test_stdlib_loggers_do_not_share_context():
     """A copy keeps its own context from the moment it sets one."""
-    first = logger_for(task_id="a")
-    second = logger_for(task_id="b")
+    first: Any = logger_for(task_id="a")
+    second: Any = logger_for(task_id="b")
 
     assert first._context == {"task_id": "a"}
     assert second._context == {"task_id": "b"}

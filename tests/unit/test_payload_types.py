@@ -92,7 +92,9 @@ def test_all_missing_and_unknown_keys_are_named_at_once(payload_type):
 @pytest.mark.parametrize(("payload", "given"), [(None, "None"), ([7], "of type list")])
 def test_what_is_no_dict_is_refused(payload_type, payload, given):
     """The keys that a payload has are named."""
-    assert refusal(payload_type, payload).startswith(f"payload is {given}, not a dict with order_id")
+    assert refusal(payload_type, payload).startswith(
+        f"payload is {given}, not a dict with order_id"
+    )
 
 
 @every_type
@@ -118,7 +120,11 @@ def test_a_wrong_value_is_named_by_its_path(payload_type):
             OrderData(7, [Line("A", Decimal("4.90"))]),
             {"order_id": 7, "lines": [{"sku": "A", "price": "4.90"}], "note": None},
         ),
-        (OrderModel, OrderModel(order_id=7, at=dt.date(2026, 1, 2)), {"order_id": 7, "at": "2026-01-02"}),
+        (
+            OrderModel,
+            OrderModel(order_id=7, at=dt.date(2026, 1, 2)),
+            {"order_id": 7, "at": "2026-01-02"},
+        ),
         (OrderStruct, OrderStruct(7), {"order_id": 7, "lines": []}),
     ],
 )
@@ -143,6 +149,9 @@ def test_nested_keys_are_checked_too():
     assert refusal(OrderDict, lines) == expected
 
 
+Special = NewType("Special", int)
+
+
 @dataclass
 class Everything:
     price: Decimal | None = None
@@ -164,7 +173,7 @@ class Everything:
     nothing: None = None
     anything: Any = None
     thing: object = None
-    special: NewType("Special", int) | None = None
+    special: Special | None = None
     one_of: int | str | None = None
     line: LineDict | None = None
 

@@ -10,7 +10,7 @@ from django_tasks_seq.apps import TasksSeqConfig
 def test_a_name_that_is_not_there_is_an_attribute_error():
     """Lazy names do not turn a typing error into something else."""
     with pytest.raises(AttributeError, match="has no attribute 'TaskSequenze'"):
-        django_tasks_seq.TaskSequenze
+        _ = django_tasks_seq.TaskSequenze
 
 
 def test_names_of_the_settings_are_loaded_when_asked_for():
@@ -36,7 +36,7 @@ def test_the_apps_label_is_final():
     assert isinstance(config, TasksSeqConfig)
     assert config.label == "django_tasks_seq"
     assert config.default_auto_field == "django.db.models.BigAutoField"
-    assert config.verbose_name == "Task sequences"
+    assert str(config.verbose_name) == "Task sequences"
 
 
 def test_sequences_are_found_when_the_apps_are_ready():

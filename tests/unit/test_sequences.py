@@ -1,9 +1,10 @@
 """Declaring sequences: what is kept, and what is refused with file and line."""
 
-import inspect
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ class OrderPayload:
 
 def here():
     """`path:line` of the line that calls."""
-    frame = inspect.currentframe().f_back
+    frame = sys._getframe(1)
     return f"tests/unit/{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
@@ -89,21 +90,29 @@ def test_tasks_are_found_by_id_and_alias():
     assert spec.aliases == ("book_courier",)
 
 
-def test_a_declaration_is_frozen():
+@pytest.mark.parametrize(
+    ("declared", "name"),
+    [
+        (TaskSequence("fulfil", [("a", validate)]), "version"),
+        (TaskSpec("a", validate), "timeout"),
+        (Retry(1), "delay"),
+    ],
+)
+def test_a_declaration_is_frozen(declared, name):
     """Neither a sequence, nor a spec, nor a Retry can be changed."""
-    sequence = TaskSequence("fulfil", [("a", validate)])
+    before = getattr(declared, name)
 
-    with pytest.raises(AttributeError, match="frozen"):
-        sequence.version = 2
     with pytest.raises(AttributeError):
-        sequence.tasks[0].timeout = 5
-    with pytest.raises(AttributeError):
-        Retry(1).delay = 5
+        setattr(declared, name, 5)
+
+    assert getattr(declared, name) == before
 
 
 def test_lists_serve_as_pairs_and_generators_as_tasks():
     """Any iterable of pairs declares a sequence."""
-    assert TaskSequence("a", (["x", validate] for _ in range(1))).plan == ("x",)
+    pairs: Any = (["x", validate] for _ in range(1))
+
+    assert TaskSequence("a", pairs).plan == ("x",)
 
 
 NAMES = [
@@ -224,14 +233,17 @@ def test_atomic_with_async_is_refused_with_its_place():
         TaskSpec("ship", ship, atomic=True)
 
     assert "task 'ship': ship (" in str(caught.value)
-    assert f"test_sequences.py:{ship.__code__.co_firstlineno}) is async and cannot be atomic" in str(
-        caught.value
+    assert (
+        f"test_sequences.py:{ship.__code__.co_firstlineno}) is async and cannot be atomic"
+        in str(caught.value)
     )
 
 
 def test_what_cannot_be_called_is_refused_with_the_task():
     """The task id stands before the reason."""
-    with pytest.raises(SequenceDeclarationError, match="task 'email': a str 'shop.send' is no task"):
+    with pytest.raises(
+        SequenceDeclarationError, match=r"task 'email': a str 'shop\.send' is no task"
+    ):
         TaskSequence("fulfil", [("email", "shop.send")])
 
 

@@ -5,6 +5,7 @@ import functools
 import sys
 import types
 from abc import abstractmethod
+from typing import Any
 
 import pytest
 
@@ -141,7 +142,8 @@ def test_each_attempt_builds_an_object_of_its_own():
     """A class is instantiated for every build, never shared between attempts."""
     adapter = adapt(Charge)
 
-    first, second = adapter.build(None), adapter.build(None)
+    first: Any = adapter.build(None)
+    second: Any = adapter.build(None)
 
     assert first.__self__ is not second.__self__
     assert adapter.cls is Charge
@@ -241,7 +243,9 @@ def test_handlers_are_adapted_by_the_name_of_their_method():
             return (error, context)
 
     assert adapt(Alert, method="handle_error").build(None)("e", CONTEXT) == ("e", CONTEXT)
-    with pytest.raises(SequenceDeclarationError, match="the error handler .*Alert is a class without"):
+    with pytest.raises(
+        SequenceDeclarationError, match=r"the error handler .*Alert is a class without"
+    ):
         adapt(Alert, method="handle_success", what="error handler")
 
 
@@ -286,7 +290,7 @@ def _django_tasks(monkeypatch):
         import django.tasks  # noqa: F401
     except ImportError:
         module = types.ModuleType("django_tasks.base")
-        module.Task = BackportTask
+        module.Task = BackportTask  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "django_tasks.base", module)
 
 

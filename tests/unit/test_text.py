@@ -29,7 +29,9 @@ def test_listing_is_capped():
     assert listing("abcd", limit=2) == "a, b and 2 more"
 
 
-@pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\0", "\x9b", "\u2028", "\u202e", "\x7f"])
+@pytest.mark.parametrize(
+    "character", ["\n", "\r", "\x1b", "\0", "\x9b", "\u2028", "\u202e", "\x7f"]
+)
 def test_one_line_text_cannot_forge_a_line(character):
     """Line ends, escapes and direction marks are replaced."""
     assert one_line(f"paid{character}ERROR root: hacked") == "paid ERROR root: hacked"

@@ -17,6 +17,7 @@ from django.db import connections, router
 from .conf import get_config, get_resolver, load, settings_problems
 from .conf_rules import SETTING
 from .exceptions import ConfigurationError, SequenceDeclarationError
+from .handlers.base import BaseStartTaskHandler
 from .injection import unresolvable
 from .registry import sequences
 from .sequences import HANDLER_METHODS, TaskSequence
@@ -30,7 +31,6 @@ Check = Callable[[], Iterator[CheckMessage]]
 _METHODS: Final = {
     "LOGGER": ("set_context", "debug", "info", "warning", "error"),
     "CACHE_HANDLER": ("get", "set", "delete"),
-    "START_TASK_HANDLER": ("handle_start",),
 }
 _ROLES: Final = {"ERROR_HANDLER": "handle_error", "SUCCESS_HANDLER": "handle_success"}
 
@@ -74,6 +74,7 @@ def check_paths() -> Iterator[CheckMessage]:
     config = get_config()
     for key, methods in _METHODS.items():
         yield from _check_methods(f"{SETTING}[{key!r}]", getattr(config, key.lower()), methods)
+    yield from _check_start(f"{SETTING}['START_TASK_HANDLER']", config.start_task_handler)
     for key, method in _ROLES.items():
         handler = getattr(config, key.lower())
         yield from _check_handler(f"{SETTING}[{key!r}]", handler, method)
@@ -87,7 +88,7 @@ def check_sequence_handlers() -> Iterator[CheckMessage]:
         for role, method in HANDLER_METHODS.items():
             what, handler = f"Sequence {sequence.name!r}: {role}", getattr(sequence, role)
             if role == "start_task_handler":
-                yield from _check_methods(what, handler, (method,))
+                yield from _check_start(what, handler)
             else:
                 yield from _check_handler(what, handler, method)
 
@@ -199,16 +200,18 @@ def check_production() -> Iterator[CheckMessage]:
 # --- parts of checks
 
 
-def _check_methods(what: str, value: Any, methods: Iterable[str]) -> Iterator[CheckMessage]:
-    if value is None:
-        return
+def _load(what: str, value: Any) -> tuple[Any, list[CheckMessage]]:
     try:
-        loaded = load(value, what=what)
+        return load(value, what=what), []
     except ConfigurationError as error:
-        yield _error(4, error.problem, error.hint)
-        return
+        return None, [_error(4, error.problem, error.hint)]
+
+
+def _check_methods(what: str, value: Any, methods: Iterable[str]) -> Iterator[CheckMessage]:
+    loaded, errors = _load(what, value)
+    yield from errors
     missing = [name for name in methods if not callable(getattr(loaded, name, None))]
-    if missing:
+    if missing and not errors:
         yield _error(
             4,
             f"{what} is {loaded!r:.80}, which has no {listing(missing)}.",
@@ -216,30 +219,33 @@ def _check_methods(what: str, value: Any, methods: Iterable[str]) -> Iterator[Ch
         )
 
 
+def _check_start(what: str, value: Any) -> Iterator[CheckMessage]:
+    loaded, errors = _load(what, value)
+    yield from errors
+    kind = loaded if isinstance(loaded, type) else type(loaded)
+    if loaded is not None and not issubclass(kind, BaseStartTaskHandler):
+        problem = f"{what} is {loaded!r:.80}, no start handler."
+        yield _error(4, problem, "Derive it from BaseStartTaskHandler.")
+
+
 def _check_handler(what: str, value: Any, method: str) -> Iterator[CheckMessage]:
-    if value is None:
+    loaded, errors = _load(what, value)
+    yield from errors
+    if loaded is None:
         return
     try:
-        adapt(load(value, what=what), method=method, what="handler")
-    except ConfigurationError as error:
-        yield _error(4, error.problem, error.hint)
+        adapt(loaded, method=method, what="handler")
     except SequenceDeclarationError as error:
         yield _error(4, f"{what}: {error}", f"Give a class or an object with {method}().")
 
 
 def _check_resolver(value: Any) -> Iterator[CheckMessage]:
     what = f"{SETTING}['RESOLVER']"
-    try:
-        loaded = load(value, what=what)
-    except ConfigurationError as error:
-        yield _error(4, error.problem, error.hint)
-        return
+    loaded, errors = _load(what, value)
+    yield from errors
     if loaded is not None and not callable(loaded) and not hasattr(loaded, "scope"):
-        yield _error(
-            4,
-            f"{what} is {loaded!r:.80}, which cannot be called.",
-            "Give a callable (type) -> object.",
-        )
+        problem = f"{what} is {loaded!r:.80}, which cannot be called."
+        yield _error(4, problem, "Give a callable (type) -> object.")
 
 
 def _check_psycopg() -> Iterator[CheckMessage]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from uuid import UUID
 
@@ -124,14 +125,12 @@ class BaseStartTaskHandler(ABC):
 
 def error_handler_for(sequence: TaskSequence | None) -> Adapter | None:
     """The error handler of `sequence`, or of the settings; call it `(error, context)`."""
-    declared = getattr(sequence, "error_handler", None)
-    return _adapted(declared or get_config().error_handler, "handle_error", "error handler")
+    return _adapted(_handler(sequence, "error_handler"), "handle_error", "error handler")
 
 
 def success_handler_for(sequence: TaskSequence | None) -> Adapter | None:
     """The success handler of `sequence`, or of the settings; call it `(result, context)`."""
-    declared = getattr(sequence, "success_handler", None)
-    return _adapted(declared or get_config().success_handler, "handle_success", "success handler")
+    return _adapted(_handler(sequence, "success_handler"), "handle_success", "success handler")
 
 
 def handler_due_for(sequence: TaskSequence | None, kind: Literal["success", "error"]) -> str:
@@ -148,36 +147,58 @@ def start_handler_for(sequence: TaskSequence | None = None) -> BaseStartTaskHand
 
     Raises `ConfigurationError` when a path cannot be imported or names something else.
     """
-    declared = getattr(sequence, "start_task_handler", None)
-    return _start_handler(declared or get_config().start_task_handler)
+    handler = _handler(sequence, "start_task_handler")
+    instance: BaseStartTaskHandler = _kept(handler, "start", lambda: _start_handler(handler))
+    return instance
 
 
-@cache
+def _handler(sequence: TaskSequence | None, role: str) -> Any:
+    declared = getattr(sequence, role, None)
+    return getattr(get_config(), role) if declared is None else declared
+
+
+# By identity, since an object that handles need not be hashable; holding it keeps its id its own.
+_made: Final[dict[tuple[int, str], tuple[Any, Any]]] = {}
+_making: Final = RLock()
+
+
+def _kept(handler: Any, role: str, make: Callable[[], Any]) -> Any:
+    key = id(handler), role
+    found = _made.get(key)
+    if found is None:
+        with _making:
+            found = _made.get(key)
+            if found is None:
+                found = _made[key] = handler, make()
+    return found[1]
+
+
 def _adapted(handler: Any, method: str, what: str) -> Adapter | None:
     if handler is None:
         return None
+    adapter: Adapter = _kept(handler, method, lambda: _adapt(handler, method, what))
+    return adapter
+
+
+def _adapt(handler: Any, method: str, what: str) -> Adapter:
     try:
         return adapt(load(handler, what=what), method=method, what=what)
     except SequenceDeclarationError as error:
         raise ConfigurationError(str(error)) from None
 
 
-@cache
 def _start_handler(handler: Any) -> BaseStartTaskHandler:
     loaded = load(handler, what="start handler")
     with scope() as resolve:
         instance = build_instance(loaded, resolve)
-    if not callable(getattr(instance, "handle_start", None)):
+    if not isinstance(instance, BaseStartTaskHandler):
         raise ConfigurationError(
-            f"{handler!r:.100} is no start handler: it has no method 'handle_start'.",
-            hint="Derive it from BaseStartTaskHandler.",
+            f"{handler!r:.100} is no start handler.", hint="Derive it from BaseStartTaskHandler."
         )
-    found: BaseStartTaskHandler = instance
-    return found
+    return instance
 
 
 @receiver(setting_changed)
 def _forget_handlers(*, setting: str, **_: Any) -> None:
     if setting == "TASKS_SEQ":
-        _adapted.cache_clear()
-        _start_handler.cache_clear()
+        _made.clear()

@@ -184,7 +184,7 @@ def test_e004_path_to_something_else(settings):
     assert [number for number, _, _ in messages] == ["E004"] * 4
     assert [text.partition(" is ")[2] for _, text, _ in messages][:2] == [
         f"<class '{HERE}.Gateway'>, which has no get, set, delete.",
-        f"<class '{HERE}.Alert'>, which has no handle_start.",
+        f"<class '{HERE}.Alert'>, no start handler.",
     ]
     assert messages[2][1:] == (
         (
@@ -231,11 +231,8 @@ def test_e004_handler_of_a_sequence(settings):
         ),
         (
             "E004",
-            (
-                f"Sequence 'fulfil': start_task_handler is <class '{HERE}.Alert'>,"
-                " which has no handle_start."
-            ),
-            "Name a class that is derived from the base class of its kind.",
+            f"Sequence 'fulfil': start_task_handler is <class '{HERE}.Alert'>, no start handler.",
+            "Derive it from BaseStartTaskHandler.",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django_tasks_seq.handlers import (
     RetryJob,
     RetryTask,
     error_handler_for,
+    handler_due_for,
     start_handler_for,
     success_handler_for,
 )
@@ -44,6 +46,16 @@ class Queue(BaseStartTaskHandler):
 
 class Broker:
     pass
+
+
+@dataclass
+class Box:
+    """Compares by value, so it has no hash."""
+
+    name: str
+
+    def handle_error(self, error, context):
+        return self
 
 
 class Injected(BaseStartTaskHandler):
@@ -120,6 +132,36 @@ def test_a_start_handler_may_be_an_object(settings):
     queue = Queue()
 
     assert start_handler_for(sequence(start_task_handler=queue)) is queue
+
+
+def test_handlers_need_not_be_hashable(settings):
+    """Objects that compare by value, as dataclasses do, are kept by identity."""
+    settings.TASKS_SEQ = {}
+    first, second = Box("a"), Box("a")
+    one, other = sequence(error_handler=first), sequence(error_handler=second)
+
+    assert call(error_handler_for(one), "e", "c") is first
+    assert call(error_handler_for(other), "e", "c") is second
+    assert error_handler_for(one) is error_handler_for(one)
+
+
+@pytest.mark.parametrize("kind", ["success", "error"])
+def test_a_handler_is_due_where_there_is_one(settings, kind):
+    """A broken path counts as a handler, so that the failure to load it is recorded."""
+    settings.TASKS_SEQ = {}
+    broken = sequence(**{f"{kind}_handler": "nowhere.Handler"})
+
+    assert handler_due_for(sequence(), kind) == ""
+    assert handler_due_for(sequence(error_handler=Alert, success_handler=Mark), kind) == kind
+    assert handler_due_for(broken, kind) == kind
+
+
+def test_shipped_start_handlers_are_loaded_when_asked_for():
+    """The package gives them by name, from a module that is imported late."""
+    from django_tasks_seq import handlers
+    from django_tasks_seq.handlers.start import WorkerStartTaskHandler
+
+    assert handlers.WorkerStartTaskHandler is WorkerStartTaskHandler
 
 
 def test_a_start_handler_nobody_can_build_is_explained(settings):

@@ -20,6 +20,14 @@ def test_names_of_the_settings_are_loaded_when_asked_for():
     assert django_tasks_seq.TasksSeqSettings is TasksSeqSettings
 
 
+def test_the_executor_is_its_module():
+    """`from django_tasks_seq import executor` gives the module of functions."""
+    import django_tasks_seq.executor as module
+
+    assert django_tasks_seq.executor is module
+    assert set(django_tasks_seq.__all__) <= set(dir(django_tasks_seq))
+
+
 def test_submodules_are_not_hidden_by_exports():
     """No export has the name of a module, but `executor`, which is one."""
     from pathlib import Path

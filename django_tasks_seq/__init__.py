@@ -33,6 +33,7 @@ from .exceptions import (
     TaskTimeout,
     UnknownSequence,
     UnknownTask,
+    WorkerLost,
 )
 from .handlers.base import (
     UNCHANGED,
@@ -132,6 +133,7 @@ __all__ = [
     "TasksSeqSettings",
     "UnknownSequence",
     "UnknownTask",
+    "WorkerLost",
     "WorkerStartTaskHandler",
     "executor",
     "get_sequence",

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+import tests.testapp
 from django_tasks_seq import registry
 from django_tasks_seq.exceptions import (
     SequenceAlreadyRegistered,
@@ -20,6 +21,7 @@ from django_tasks_seq.registry import (
     sequences,
 )
 from django_tasks_seq.sequences import TaskSequence
+from tests.testapp import tasks_sequences
 
 
 @pytest.fixture(autouse=True)
@@ -141,10 +143,13 @@ def test_isolation_restores_what_was_there():
 
 def test_autodiscovery_imports_the_module_of_every_app(monkeypatch):
     """Each installed app's `tasks_sequences` module is imported."""
-    monkeypatch.delitem(sys.modules, "tests.testapp.tasks_sequences", raising=False)
+    # Both places where an import leaves a module are put back, or later tests would meet
+    # sequences that are declared twice and registered once.
+    monkeypatch.setattr(tests.testapp, "tasks_sequences", tasks_sequences)
+    monkeypatch.delitem(sys.modules, tasks_sequences.__name__)
 
     autodiscover()
 
-    assert "tests.testapp.tasks_sequences" in sys.modules
+    assert sys.modules[tasks_sequences.__name__] is not tasks_sequences
     assert sequences() != ()
     assert registry.MODULE == "tasks_sequences"

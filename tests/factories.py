@@ -1,6 +1,6 @@
 """Rows as the engine leaves them, made without it: for tests of what is read from rows.
 
-`JobFactory(failed=True, history=2)` is a job whose first two tasks succeeded and whose third failed
+`JobFactory.create(failed=True, history=2)` is a job whose first two tasks succeeded and whose third failed
 after three attempts; every trait keeps the constraints of the models.
 """
 
@@ -38,7 +38,7 @@ def seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
 
 
-class WorkerFactory(DjangoModelFactory):
+class WorkerFactory(DjangoModelFactory[Worker]):
     """A worker that was seen just now; traits: draining, stopped, dead."""
 
     class Meta:
@@ -60,7 +60,7 @@ class WorkerFactory(DjangoModelFactory):
     heartbeat_at = factory.LazyFunction(timezone.now)
 
 
-class JobFactory(DjangoModelFactory):
+class JobFactory(DjangoModelFactory[Job]):
     """A READY job; traits: running, waiting, paused, successful, failed, cancelled, cancelling.
 
     `history=n` adds the rows of n tasks that succeeded and, as the status asks, of the task it stands
@@ -114,7 +114,7 @@ class JobFactory(DjangoModelFactory):
         if done is not None:
             begin = self.started_at or self.created_at
             for position, task_id in enumerate(self.plan[:done]):
-                TaskStatusFactory(
+                TaskStatusFactory.create(
                     job=self,
                     task_id=task_id,
                     position=position,
@@ -129,20 +129,20 @@ def _stand_at(job: Job, position: int, begin: Any, tries: int = 3) -> None:
     """The row, and attempts, of the task that the job stands at."""
     place = {"job": job, "position": position, "started_at": begin}
     if job.status == JobStatus.RUNNING:
-        TaskStatusFactory(running=True, attempts=1, **place)
+        TaskStatusFactory.create(running=True, attempts=1, **place)
     elif job.status == JobStatus.WAITING:
-        TaskStatusFactory(waiting=True, attempts=1, **place)
+        TaskStatusFactory.create(waiting=True, attempts=1, **place)
         attempts_of(job, position, begin, 1)
     elif job.status == JobStatus.FAILED:
         attempts = attempts_of(job, position, begin, tries)
-        TaskStatusFactory(
+        TaskStatusFactory.create(
             failed=True, attempts=tries, finished_at=attempts[-1].finished_at, **place
         )
 
 
 def attempts_of(job: Job, position: int, begin: Any, count: int) -> list[TaskAttempt]:
     return [
-        TaskAttemptFactory(
+        TaskAttemptFactory.create(
             job=job,
             task_id=job.plan[position],
             attempt=number + 1,
@@ -153,7 +153,7 @@ def attempts_of(job: Job, position: int, begin: Any, count: int) -> list[TaskAtt
     ]
 
 
-class TaskStatusFactory(DjangoModelFactory):
+class TaskStatusFactory(DjangoModelFactory[TaskStatus]):
     """A task's row; traits: running, waiting, successful, failed, skipped."""
 
     class Meta:
@@ -175,7 +175,7 @@ class TaskStatusFactory(DjangoModelFactory):
     finished_at = factory.LazyAttribute(lambda o: o.started_at)
 
 
-class TaskAttemptFactory(DjangoModelFactory):
+class TaskAttemptFactory(DjangoModelFactory[TaskAttempt]):
     """An attempt that failed; traits: timed_out, lost, superseded."""
 
     class Meta:
@@ -206,7 +206,7 @@ class TaskAttemptFactory(DjangoModelFactory):
     finished_at = factory.LazyAttribute(lambda o: o.started_at + seconds(0.2))
 
 
-class JobEventFactory(DjangoModelFactory):
+class JobEventFactory(DjangoModelFactory[JobEvent]):
     """Somebody retried a job."""
 
     class Meta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from django.contrib import admin
@@ -34,9 +34,9 @@ class StatusFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [(ATTENTION, _("Needs attention")), *JobStatus.choices]
 
-    def queryset(self, request: HttpRequest, queryset: JobQuerySet) -> QuerySet[Job] | None:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job] | None:
         if self.value() == ATTENTION:
-            return queryset.needs_attention()
+            return cast("JobQuerySet", queryset).needs_attention()
         return queryset.filter(status=self.value()) if self.value() else None
 
 
@@ -119,12 +119,13 @@ class WorkerStateFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [("alive", _("Alive")), ("dead", _("Dead")), ("stopped", _("Stopped"))]
 
-    def queryset(self, request: HttpRequest, queryset: WorkerQuerySet) -> QuerySet[Worker] | None:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> QuerySet[Worker] | None:
+        workers = cast("WorkerQuerySet", queryset)
         if self.value() == "stopped":
-            return queryset.filter(stopped_at__isnull=False)
+            return workers.filter(stopped_at__isnull=False)
         if self.value() == "alive":
-            return queryset.alive()
-        return queryset.dead() if self.value() == "dead" else None
+            return workers.alive()
+        return workers.dead() if self.value() == "dead" else None
 
 
 def _with_value(names: list[str], value: str | None) -> Choices:

@@ -131,7 +131,10 @@ class JobPageMixin(JobModelAdmin):
 
     def job_url(self, request: HttpRequest, view: str, job: Job) -> str:
         """The address of a page or verb of a job, with the filters of the list one came from."""
-        preserved = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        preserved: Any = {
+            "preserved_filters": self.get_preserved_filters(request),
+            "opts": self.opts,
+        }
         return add_preserved_filters(
             preserved, admin_url(self.admin_site, self.model, view, job.pk)
         )

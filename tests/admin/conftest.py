@@ -1,6 +1,7 @@
 """Users with exactly the permissions a test names, and the sequence that the rows speak of."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -31,10 +32,10 @@ ClientFor = Callable[..., Client]
 def client_for(db: None) -> ClientFor:
     """`client_for("view_job", "retry_job")`: a browser of a staff member with these permissions."""
 
-    def make(*codenames: str, name: str = "anna", **options: bool) -> Client:
+    def make(*codenames: str, name: str = "anna", **options: Any) -> Client:
         user = User.objects.create_user(name, is_staff=options.pop("is_staff", True), **options)
         for codename in codenames:
-            app = "testapp" if codename.endswith("_order") else "django_tasks_seq"
+            app = "auth" if codename.endswith("_user") else "django_tasks_seq"
             user.user_permissions.add(
                 Permission.objects.get(content_type__app_label=app, codename=codename)
             )

@@ -114,6 +114,6 @@ def test_nothing_is_ever_drawn_outside(tasks, waits_until):
     for track, spans in zip(layout.tracks, tasks, strict=True):
         assert len(track.bars) == len(spans)
         for bar in (*track.bars, *track.gaps):
-            assert 0 <= bar.x
+            assert bar.x >= 0
             assert bar.width >= NARROWEST
             assert bar.x + bar.width <= 100.001

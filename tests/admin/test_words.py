@@ -59,8 +59,15 @@ def test_an_unknown_duration_is_a_dash():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.5, "500 ms"), (2, "2 s"), (90, "90 s"), (120, "2 min"), (7200, "2 h")]
-    + [(86400 * 7, "7 d")],
+    [
+        (0, "0 s"),
+        (0.5, "500 ms"),
+        (2, "2 s"),
+        (90, "90 s"),
+        (120, "2 min"),
+        (7200, "2 h"),
+        (86400 * 7, "7 d"),
+    ],
 )
 def test_a_tick_is_labelled_in_its_own_unit(seconds, text):
     """A tick's label has one unit and no fraction it does not need."""

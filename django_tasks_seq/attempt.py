@@ -68,6 +68,7 @@ class Attempt:
         # Whether the claim goes on after this attempt: a worker's does, a consumer's does not.
         self.keep = keep
         self.outcome: Outcome | None = None
+        self.submitted: float | None = None
         self.started: float | None = None
         self.ended = 0.0
         self.deadline: float | None = None

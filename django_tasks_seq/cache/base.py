@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ..exceptions import StoreNotSupported
-from .changes import Applied, Change, Claim, Due, Held, NewJob, Snapshot, TickResult, WorkerInfo, Write
+from .changes import Applied, Change, Claim, Due, Held, NewJob, Outlook, Snapshot, TickResult, WorkerInfo, Write
 
 Decide = Callable[[Snapshot], Change]
 
@@ -126,6 +126,14 @@ class BaseJobStore(BaseTaskCacheHandler):
     ) -> list[Claim]:
         """Claim final jobs with a handler due."""
         raise StoreNotSupported(type(self).__name__, "claim handlers")
+
+    def look(self, queues: Sequence[str]) -> Outlook:
+        """What is there to do, for a worker of *queues* (empty: all)."""
+        raise StoreNotSupported(type(self).__name__, "look for due jobs")
+
+    def listener(self) -> Any:
+        """Something with `fileno()` and `heard()` that wakes idle workers; None when polling must do."""
+        return None
 
     def promote(self, limit: int = 500) -> list[UUID]:
         """Make WAITING jobs that are due READY; return those that are carried."""

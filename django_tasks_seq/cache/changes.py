@@ -286,3 +286,19 @@ class WorkerInfo:
     pid: int
     queues: tuple[str, ...]
     concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is there to do, by kind; read with one statement."""
+
+    ready: bool = False
+    waiting: bool = False
+    expired: bool = False
+    handlers: bool = False
+    resend: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is due."""
+        return not (self.ready or self.waiting or self.expired or self.handlers or self.resend)

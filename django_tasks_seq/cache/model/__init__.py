@@ -22,12 +22,14 @@ from ..changes import (
     Due,
     Held,
     NewJob,
+    Outlook,
     Snapshot,
     TickResult,
     WorkerInfo,
     Write,
 )
 from . import adding, claims, documents, upkeep, workers, writes
+from .listening import Listener
 from .sql import JOB, Database
 
 
@@ -135,6 +137,9 @@ class ModelTaskCacheHandler(BaseJobStore):
     ) -> list[Claim]:
         return claims.claim_handlers(self.db, queues, limit, lease, worker)
 
+    def look(self, queues: Sequence[str]) -> Outlook:
+        return upkeep.look(self.db, queues)
+
     def promote(self, limit: int = 500) -> list[UUID]:
         return upkeep.promote(self.db, limit)
 
@@ -154,6 +159,12 @@ class ModelTaskCacheHandler(BaseJobStore):
     def leave(self, worker_id: int | None) -> None:
         if worker_id is not None:
             workers.leave(self.db, worker_id)
+
+    def listener(self) -> Listener | None:
+        db = self.db
+        if db.vendor != "postgresql" or get_config().notify is False:
+            return None
+        return Listener(db)
 
     def next_due(self) -> float | None:
         return upkeep.next_due(self.db)

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from ...choices import HANDLER_TASK_ID, HandlerDue, JobStatus
 from ...conf import get_config
-from ..changes import Change, Due, Held, Snapshot, TickResult
-from .claims import read_plan, task_rows
+from ..changes import Change, Due, Held, Outlook, Snapshot, TickResult
+from .claims import DUE_HANDLER, read_plan, task_rows
 from .sql import JOB, TASK, WORKER, Database, marks
 from .writes import write_changes
 
@@ -62,6 +62,21 @@ def renew(db: Database, held: Sequence[Held], lease: float) -> None:
         f"UPDATE {JOB} SET lease_until = {db.now('%s')} WHERE {db.among(pick)} AND {pairs}",
         [lease, *params, *params],
     )
+
+
+def look(db: Database, queues: Sequence[str]) -> Outlook:
+    """See `BaseJobStore.look`: five looks into five small indexes, one round trip."""
+    among = f" AND queue IN ({marks(queues)})" if queues else ""
+    conditions = (
+        f"status = '{READY}' AND NOT carried{among}",
+        f"status = '{WAITING}' AND run_after <= {db.now()}",
+        f"status = '{RUNNING}' AND lease_until < {db.now()}",
+        f"{DUE_HANDLER.format(now=db.now())} AND NOT carried{among}",
+        f"resend_at IS NOT NULL AND resend_at <= {db.now()}",
+    )
+    looks = ", ".join(f"EXISTS(SELECT 1 FROM {JOB} WHERE {one})" for one in conditions)
+    (row,) = db.query(f"SELECT {looks}", [*queues, *queues])
+    return Outlook(*map(bool, row))
 
 
 def promote(db: Database, limit: int) -> list[UUID]:

@@ -1,0 +1,114 @@
+"""Jobs in hand: what this process has claimed, and what is next for each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from ..attempt import MANAGER, UNREAD, Attempt, HandlerCall, TaskCall
+from ..cache.base import BaseJobStore
+from ..cache.changes import Change, Claim, Failure, Report
+from ..choices import AttemptOutcome
+from ..errors_text import describe_exception
+from ..exceptions import SequenceChanged
+from ..handlers import handler_due_for
+from ..registry import find_sequence
+from ..sequences import TaskSequence
+from .options import EngineOptions
+
+UNKNOWN_DELAY = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """One claimed job, from the claim to its end here."""
+
+    claim: Claim
+    sequence: TaskSequence | None
+    value: Any = UNREAD
+    call: Attempt | None = None
+    size: int = 0
+    # Progress and cursor as they were last written.
+    noted: tuple[str | None, str | None] = (None, None)
+    # When the engine gives up on its present attempt, by the monotonic clock.
+    give_up_at: float | None = None
+
+    @classmethod
+    def of(cls, claim: Claim) -> Hand:
+        """A hand for a fresh claim."""
+        size = len(claim.payload or "") + len(claim.job_payload or "")
+        return cls(claim, find_sequence(claim.sequence), size=size)
+
+    def is_last_chance(self, max_crashes: int) -> bool:
+        """Whether one more loss fails its task: it then runs with nothing else in the process."""
+        row = self.claim.row
+        return self.claim.suspect and row is not None and row.crashes >= max_crashes - 1
+
+    def next_call(self, store: BaseJobStore, options: EngineOptions) -> Attempt | Change:
+        """The next attempt; or, where its task is not known here, the change that says so."""
+        claim = self.claim
+        if claim.handler:
+            return HandlerCall(store, claim, self.sequence, worker=options.name, keep=True)
+        if claim.requested:
+            return MANAGER.stop(claim, claim.requested)
+        spec = self.sequence.spec(claim.task_id) if self.sequence else None
+        if self.sequence is None or spec is None:
+            return self._unknown(options)
+        value, self.value = self.value, UNREAD
+        return TaskCall(store, claim, self.sequence, spec, worker=options.name, value=value)
+
+    def _unknown(self, options: EngineOptions) -> Change:
+        claim = self.claim
+        if (claim.unknown_for or 0.0) <= options.unknown_grace:
+            return MANAGER.defer(claim, random.uniform(0.3, 1.0) * UNKNOWN_DELAY)
+        task_id = claim.task_id if self.sequence else ""
+        error = SequenceChanged(claim.job_id, claim.sequence, claim.version, task_id)
+        failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
+        handler = handler_due_for(self.sequence, "error")
+        return MANAGER.fail_attempt(claim, failure, Report(), handler=handler, keep=False)
+
+
+@dataclass(slots=True)
+class Hands:
+    """All jobs in hand, by id."""
+
+    by_id: dict[UUID, Hand] = field(default_factory=dict)
+    bytes: int = 0
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def __iter__(self) -> Iterator[Hand]:
+        return iter(self.by_id.values())
+
+    def get(self, job_id: UUID) -> Hand | None:
+        """The hand of this job, if it is still in hand."""
+        return self.by_id.get(job_id)
+
+    def add(self, hand: Hand) -> None:
+        """Take a job in hand."""
+        self.by_id[hand.claim.job_id] = hand
+        self.bytes += hand.size
+
+    def drop(self, hand: Hand) -> None:
+        """Let it go: its claim has ended."""
+        if self.by_id.get(hand.claim.job_id) is hand:
+            del self.by_id[hand.claim.job_id]
+            self.bytes -= hand.size
+
+    def holds(self, call: Attempt) -> bool:
+        """Whether this attempt is the present one of a job in hand."""
+        hand = self.by_id.get(call.claim.job_id)
+        return hand is not None and hand.call is call
+
+
+def waited(hand: Hand) -> float:
+    """Seconds that its attempt has been waiting for a thread."""
+    call = hand.call
+    if call is None or call.started is not None or call.submitted is None:
+        return 0.0
+    return time.monotonic() - call.submitted

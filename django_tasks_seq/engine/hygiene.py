@@ -1,0 +1,40 @@
+"""What a task may leave behind in its thread: open transactions, broken connections."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.db import connections
+
+IDLE = 0  # psycopg.pq.TransactionStatus.IDLE
+
+
+def tidy_connections() -> None:
+    """Make this thread's connections fit for the next task; what is in doubt is closed."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None and not connection.in_atomic_block:
+            continue
+        if connection.in_atomic_block or _is_in_transaction(connection):
+            _forget(connection)
+        else:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    """Whether a transaction is open that Django does not know of, or autocommit was switched off."""
+    if not connection.autocommit:
+        return True
+    raw = connection.connection
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status != IDLE)
+    return bool(getattr(raw, "in_transaction", False))
+
+
+def _forget(connection: Any) -> None:
+    """Close it and let Django make a new one: an atomic block left open cannot be closed in order."""
+    raw = connection.connection
+    del connections[connection.alias]
+    if raw is not None:
+        with suppress(Exception):
+            raw.close()

@@ -1,0 +1,56 @@
+"""Time limits: a task over its time is told to stop, and abandoned when it does not."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ..attempt import Attempt
+from .committer import Committer
+from .hands import Hand, Hands
+from .options import EngineOptions
+from .runners import Runner
+
+logger = logging.getLogger("django_tasks_seq.worker")
+
+
+class Limits:
+    """Time limits of running attempts: told to stop, later abandoned."""
+
+    def __init__(
+        self, hands: Hands, runner: Runner, committer: Committer, options: EngineOptions
+    ) -> None:
+        self.hands = hands
+        self.runner = runner
+        self.committer = committer
+        self.options = options
+        self.abandoned = 0
+
+    def watch(self) -> None:
+        """Tell attempts that are over their time to stop; give up on those that do not."""
+        now = time.monotonic()
+        for call in self.runner.running():
+            hand = self.hands.get(call.claim.job_id)
+            if hand is None or hand.call is not call:
+                continue
+            if call.deadline is not None and now >= call.deadline and hand.give_up_at is None:
+                call.context.stop_reason = call.context.stop_reason or "timeout"
+                hand.give_up_at = call.deadline + self.options.stop_grace
+                self.runner.cancel(call)
+            if hand.give_up_at is not None and now >= hand.give_up_at:
+                self._abandon(hand, call)
+
+    def _abandon(self, hand: Hand, call: Attempt) -> None:
+        """Record it as timed out; its thread is left behind, and whatever it does is refused."""
+        call.abandoned = True
+        hand.give_up_at = None
+        self.runner.abandon(call)
+        if not call.is_async:
+            self.abandoned += 1
+        logger.error(
+            "task abandoned: it did not stop", extra={"job_id": str(call.claim.job_id), "task_id": call.task_id}
+        )
+        call.outcome = call.timed_out()
+        write = call.write()
+        if write is not None:
+            self.committer.put(hand, write, call)

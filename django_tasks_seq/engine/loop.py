@@ -1,0 +1,270 @@
+"""The engine: one thread that claims, hands out, commits and renews; it never waits for a row's lock.
+
+    claims (batch) → hands → runner (threads, event loop) → outcomes → one commit → next task
+
+It knows no command line and no OS signals: *stops* tells it how often it has been asked to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError, connections
+
+from ..cache.base import BaseJobStore
+from ..cache.changes import WorkerInfo
+from ..conf import get_config
+from .claiming import Claiming
+from .committer import Committer
+from .dispatch import Dispatch
+from .hands import Hands, waited
+from .leases import Leases
+from .limits import Limits
+from .maintenance import Maintenance
+from .options import EngineOptions
+from .runners import Runner
+from .teller import Teller
+from .wakeup import Wakeup
+
+logger = logging.getLogger("django_tasks_seq.worker")
+
+TICK = 1.0
+WATCH = 0.1
+# While attempts wait for a thread, look after so many seconds whatever has happened.
+GLANCE = 0.005
+# A job that is due cannot be claimed while somebody holds its row.
+HELD_PAUSE = 0.05
+LONGEST_WAIT_IN_HAND = 1.0
+LONGEST_BACKOFF = 5.0
+EXIT_ABANDONED = 75
+
+
+class Engine:
+    """Runs jobs of one store until told to stop, or until nothing is left to do.
+
+    *runner* calls user code, *wakeup* is what wakes this thread. `exit_code` is 75 when so many
+    attempts were abandoned that a supervisor should start the process anew.
+    """
+
+    def __init__(
+        self,
+        store: BaseJobStore,
+        options: EngineOptions,
+        runner: Runner,
+        wakeup: Wakeup,
+        teller: Teller,
+        stops: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.store = store
+        self.options = options
+        self.runner = runner
+        self.wakeup = wakeup
+        self.teller = teller
+        self.stops = stops
+        self.hands = Hands()
+        self.committer = Committer(store, self.hands, teller, options.name)
+        self.dispatch = Dispatch(store, self.hands, runner, self.committer, teller, options)
+        self.leases = Leases(store, self.hands, options)
+        self.limits = Limits(self.hands, runner, self.committer, options)
+        self.maintenance = Maintenance(store, options, teller)
+        self.claiming = Claiming(store, self.hands, runner, options)
+        self.listener = store.listener()
+        self.exit_code = 0
+        self._stops_seen = 0
+        self._stop_at: float | None = None
+        self._tick_at = self._watch_at = self._poll_at = self._rescue_at = 0.0
+        self._backoff = 0.0
+        self._is_dry = False
+
+    # --- the life of a worker ------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until stopped or, with `burst` and the like, until nothing is due; the exit code."""
+        self.claiming.worker_id = self.store.enter(self._info())
+        try:
+            self.work()
+            self._sign_off()
+        finally:
+            self.runner.close()
+            self.teller.close()
+        return self.exit_code
+
+    def work(self) -> None:
+        """Turn until done."""
+        while not self.is_done():
+            self.turn()
+
+    def stop(self, within: float) -> None:
+        """Drain: claim nothing more, finish what runs within *within* seconds, release the rest."""
+        at = time.monotonic() + within
+        self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
+        self.dispatch.is_draining = True
+        for call in self.runner.running():
+            call.context.stop_reason = call.context.stop_reason or "drain"
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stop_at is not None
+
+    def is_done(self) -> bool:
+        """Whether nothing is in hand and nothing more is to be claimed."""
+        if self.hands or len(self.committer):
+            return False
+        if self.is_draining or self.claiming.is_used_up:
+            return True
+        if not self._is_dry or self._backoff:
+            return False
+        if self.options.burst:
+            return True
+        return self.options.until_empty and self.store.next_due() is None
+
+    def turn(self) -> None:
+        """Once round: outcomes in, upkeep, claims, tasks out, wait."""
+        try:
+            self._obey()
+            self._collect()
+            self._upkeep()
+            self._claim()
+            self._backoff = 0.0
+        except (OperationalError, InterfaceError) as error:
+            self._lost_database(error)
+        if not (self.is_draining and self.is_done()):
+            self._wait()
+
+    # --- the parts of a turn -------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        """First stop: finish what runs. Second: now."""
+        asked = self.stops()
+        if asked > self._stops_seen:
+            self.stop(self.options.drain_timeout if asked == 1 else 0.0)
+            self._stops_seen = asked
+            self._watch_at = 0.0
+
+    def _collect(self) -> None:
+        """Commit what has ended, and hand on what goes on."""
+        self.committer.take(self.runner.take())
+        if len(self.committer):
+            self.teller.look()
+            self.committer.commit()
+            onward, self.committer.onward = self.committer.onward, []
+            self.dispatch.hand_out(onward)
+        self.dispatch.show_first()
+        if self.committer.soonest_retry is not None:
+            self._poll_at = min(self._poll_at, time.monotonic() + self.committer.soonest_retry)
+            self.committer.soonest_retry = None
+        if self.committer.is_due:
+            self.committer.is_due = False
+            self._poll_at = 0.0
+
+    def _upkeep(self) -> None:
+        now = time.monotonic()
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH
+            self._watch(now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK
+            self._tick()
+        if now >= self._poll_at and not self.is_draining:
+            self._poll_at = now + self.options.poll
+            self._poll()
+
+    def _watch(self, now: float) -> None:
+        self.limits.watch()
+        self.dispatch.begin_alone()
+        if self.limits.abandoned >= self.options.concurrency and not self.is_draining:
+            logger.error("%s tasks were abandoned: this process ends", self.limits.abandoned)
+            self.exit_code = EXIT_ABANDONED
+            self.stop(self.options.drain_timeout)
+        if self._stop_at is not None:
+            self.dispatch.give_back()
+            if now >= self._stop_at:
+                self.dispatch.release_running()
+
+    def _tick(self) -> None:
+        self.store.beat(self.claiming.worker_id, draining=self.is_draining)
+        for call in self.leases.tick():
+            # It runs on under a claim that is lost: its place is given to others.
+            call.abandoned = True
+            self.runner.abandon(call)
+        if any(waited(hand) > LONGEST_WAIT_IN_HAND for hand in self.hands):
+            self.dispatch.give_back()
+            self.claiming.slow_down()
+
+    def _poll(self) -> None:
+        outlook = self.maintenance.look()
+        if outlook.waiting:
+            self.maintenance.promote()
+        # Who has been without the database lets others renew before it rescues.
+        if outlook.expired and time.monotonic() >= self._rescue_at:
+            self.maintenance.rescue()
+        if outlook.resend:
+            self.maintenance.sweep()
+        if outlook.handlers:
+            self.dispatch.hand_out(self.claiming.claim_handlers())
+        self.claiming.is_due = self.claiming.is_due or not outlook.is_empty
+        self._is_dry = outlook.is_empty
+
+    def _claim(self) -> None:
+        while not self.is_draining and not self.dispatch.is_alone and (hands := self.claiming.claim()):
+            self.dispatch.hand_out(hands)
+
+    # --- waiting and failing -------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        self.runner.set_wake_at(max(1, len(self.hands) // 2))
+        timeout = self._pause()
+        if timeout > 0 or self.listener is not None:
+            try:
+                if self.wakeup.wait(timeout, None if self._backoff else self.listener):
+                    self.claiming.is_due = True
+                    self._is_dry = False
+            except (OperationalError, InterfaceError) as error:
+                self._lost_database(error)
+        self.runner.nudge()
+
+    def _pause(self) -> float:
+        """Seconds until something is to be done, if nothing happens before."""
+        if self._backoff:
+            return self._backoff
+        if self.runner.has_enough():
+            return 0.0
+        now = time.monotonic()
+        if not self.hands and not self._is_dry and self._ends_by_itself():
+            # One more look decides whether it is done.
+            self._poll_at = min(self._poll_at, now + (HELD_PAUSE if self.claiming.is_due else 0.0))
+        until = min(self._tick_at, self._poll_at)
+        if self.hands:
+            until = min(until, self._watch_at)
+        pause = max(0.0, until - now)
+        return min(pause, GLANCE) if self.runner.queued() or len(self.committer) else pause
+
+    def _ends_by_itself(self) -> bool:
+        return self.options.burst or self.options.until_empty
+
+    def _lost_database(self, error: Exception) -> None:
+        """Keep everything in hand, connect anew, and renew before anything is rescued."""
+        self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.1)
+        logger.error("the jobs' database failed, again in %.1f s: %s", self._backoff, error)
+        connections[get_config().database].close()
+        self._tick_at = self._poll_at = 0.0
+        self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
+
+    def _sign_off(self) -> None:
+        try:
+            self.store.leave(self.claiming.worker_id)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("could not sign off: %s", error)
+
+    def _info(self) -> WorkerInfo:
+        name, _, pid = self.options.name.rpartition(":")
+        return WorkerInfo(
+            name=self.options.name,
+            hostname=name or self.options.name,
+            pid=int(pid) if pid.isdigit() else 0,
+            queues=self.options.queues,
+            concurrency=self.options.concurrency,
+        )

@@ -1,0 +1,62 @@
+"""What workers do beside running tasks: promote, rescue, run handlers that are due, sweep."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from ..attempt import MANAGER
+from ..cache.base import BaseJobStore
+from ..cache.changes import Change, Outlook, Snapshot
+from ..handlers import handler_due_for
+from ..registry import find_sequence
+from ..starting import send
+from .options import EngineOptions
+from .teller import Teller
+
+logger = logging.getLogger("django_tasks_seq.worker")
+
+
+class Maintenance:
+    """Looks with one statement whether there is anything to do, and does it in small batches."""
+
+    def __init__(self, store: BaseJobStore, options: EngineOptions, teller: Teller) -> None:
+        self.store = store
+        self.options = options
+        self.teller = teller
+
+    def look(self) -> Outlook:
+        """What is due, by kind."""
+        return self.store.look(self.options.queues)
+
+    def promote(self) -> None:
+        """Make waiting jobs that are due READY; carried ones are announced."""
+        carried = self.store.promote()
+        if carried:
+            self.teller.do(partial(send, self.store, carried))
+
+    def rescue(self) -> None:
+        """Take jobs from workers that are gone."""
+        changes = self.store.rescue(lose)
+        for change in changes:
+            logger.warning("job rescued: %s", change.events[0]["reason"], extra={"job_id": str(change.job_id)})
+        carried = [change.job_id for change in changes if "resend_at" in change.values]
+        if carried:
+            self.teller.do(partial(send, self.store, carried))
+
+    def sweep(self) -> None:
+        """Announce carried jobs again that nobody has begun."""
+        found = self.store.sweep(self.options.resend)
+        if found:
+            logger.warning("%s carried jobs are announced again", len(found))
+            self.teller.do(partial(send, self.store, found))
+
+
+def lose(job: Snapshot) -> Change:
+    """What becomes of a job whose worker is gone."""
+    sequence = find_sequence(job.sequence)
+    row = job.next_row
+    spec = sequence.spec(row.task_id) if sequence and row else None
+    return MANAGER.lose(
+        job, on_lost=spec.on_lost if spec else "retry", handler=handler_due_for(sequence, "error")
+    )

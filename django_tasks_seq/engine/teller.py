@@ -1,0 +1,69 @@
+"""Telling receivers and the log what happened, away from the engine's thread.
+
+A receiver that hangs holds up other receivers, but no claim, no checkpoint and no renewal.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from .. import announcements, signals
+from ..attempt import Attempt
+from ..outcomes import Raised
+from .hygiene import tidy_connections
+
+logger = logging.getLogger("django_tasks_seq.worker")
+JOIN_SECONDS = 5.0
+
+
+class Teller:
+    """Calls what it is given in order, in a daemon thread; *here* calls it at once, for tests."""
+
+    def __init__(self, *, here: bool = False) -> None:
+        self._here = here
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._is_listening = True
+
+    def look(self) -> None:
+        """Find out, once for many attempts, whether anyone wants to know of plain progress."""
+        self._is_listening = announcements.is_anyone_listening()
+
+    def ended(self, call: Attempt) -> None:
+        """Tell of an attempt whose outcome is committed, as its claim stands now."""
+        if self._is_listening or isinstance(call.outcome, Raised):
+            self.do(partial(announcements.tell, announcements.news_of(call)))
+
+    def begun(self, calls: list[Attempt]) -> None:
+        """Tell of attempts that begin."""
+        if signals.task_started.has_listeners() or signals.job_started.has_listeners():
+            for call in calls:
+                self.do(partial(announcements.tell_begun, call))
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Call *job* soon."""
+        if self._here:
+            job()
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tasks-seq-teller", daemon=True)
+            self._thread.start()
+        self._queue.put(job)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job()
+            except Exception:
+                logger.exception("a receiver or the logger failed")
+            tidy_connections()
+
+    def close(self) -> None:
+        """Wait a moment for what is still to be told."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(JOIN_SECONDS)

@@ -1,6 +1,10 @@
 """The shop's rows in the admin; the jobs have their own pages there."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import F
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -56,6 +60,16 @@ class StockMovementAdmin(ShopAdmin):
 
     list_display = ["product", "quantity", "order", "created_at"]
     list_select_related = ["product", "order"]
+    fields = ["product", "quantity"]
+
+    def save_model(self, request: HttpRequest, obj: StockMovement, form: Any, change: Any) -> None:
+        """Book it, on the shelf too; the admin's page is one transaction."""
+        super().save_model(request, obj, form, change)
+        Product.objects.filter(pk=obj.product_id).update(stock=F("stock") + obj.quantity)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What is booked stays."""
+        return False
 
 
 @admin.register(Invoice)

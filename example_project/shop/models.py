@@ -40,6 +40,7 @@ class Order(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.PLACED)
     attention = models.CharField(max_length=300, blank=True)
     total = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True)
+    refunded_charge = models.CharField(max_length=40, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

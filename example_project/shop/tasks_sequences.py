@@ -32,6 +32,10 @@ from .stock import find_products, reserve
 Json = dict[str, Any]
 
 
+class PaidBack(Exception):
+    """The order's money was given back after it had failed, and not charged again."""
+
+
 def validate_order(payload: Json) -> Json:
     """Look every product up and add the order up; an unknown product is no matter of retrying."""
     order = Order.objects.get(pk=payload["order_id"])
@@ -52,16 +56,19 @@ class ChargeCard(BaseTask):
     def execute(self, payload: Json, context: TaskContext) -> Json:
         """Charge the amount that the validation found."""
         order = find_order(context)
-        charge = self.gateway.charge(
-            order.number, payload["amount"], order.card, key=context.idempotency_key
-        )
+        # After a refund the money is to be moved once more: that is another charge.
+        key = ":".join(filter(None, [context.idempotency_key, order.refunded_charge]))
+        charge = self.gateway.charge(order.number, payload["amount"], order.card, key=key)
         context.logger.info("card_charged", charge=charge["id"], replayed=charge["replayed"])
         return {"charge": charge["id"], "amount": charge["amount"]}
 
 
 def reserve_stock(payload: Json, context: TaskContext) -> Json:
     """Put the goods aside, in the transaction that also commits this task's outcome."""
-    return {"reserved": reserve(find_order(context))}
+    order = find_order(context)
+    if payload["charge"] == order.refunded_charge:
+        raise PaidBack("the money was given back; retry this job from 'charge'")
+    return {"reserved": reserve(order)}
 
 
 def write_invoice_pdf(payload: Json, context: TaskContext) -> Json:
@@ -108,14 +115,15 @@ class AlertOps(BaseErrorHandler):
         """Refund, mark, alert; each may happen again and then does nothing."""
         order = find_order(context)
         reason = f"{error.task_id}: {error.message}"
-        charge = context.results.get("charge")
+        charge = context.results.get("charge", {}).get("charge", "")
         if charge:
-            self.gateway.refund(charge["charge"], key=f"{context.job_id}:refund")
+            self.gateway.refund(charge, key=f"{charge}:refund")
+            order.refunded_charge = charge
             reason += " (the money was given back)"
         order.status, order.attention = Order.Status.NEEDS_ATTENTION, reason[:300]
-        order.save(update_fields=["status", "attention"])
-        send_once(alert(order, reason), key=f"{context.job_id}:alert")
-        return {"alerted": shop_config().ops_email, "refunded": bool(charge)}
+        order.save(update_fields=["status", "attention", "refunded_charge"])
+        send_once(alert(order, reason), key=f"{context.job_id}:alert:{error.task_id}")
+        return {"alerted": shop_config().ops_email, "refunded": charge}
 
 
 def find_order(context: TaskContext) -> Order:

@@ -70,7 +70,7 @@ class Run:
         TaskAttempt.objects.create(
             job=job, task_id="charge", attempt=1, outcome="FAILED", exception_class="x.CardDeclined"
         )
-        send_once(alert(order, "declined"), key=f"{job.pk}:alert")
+        send_once(alert(order, "declined"), key=f"{job.pk}:alert:charge")
         Order.objects.filter(pk=order.pk).update(status=Order.Status.NEEDS_ATTENTION)
 
     def _job(self, order: Order) -> Job:

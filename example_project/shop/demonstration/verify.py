@@ -123,7 +123,9 @@ def check_mails(orders: Mapping[str, Order], mails: Path) -> Iterator[str]:
     sent = b"\n".join(path.read_bytes() for path in mails.glob("*.log"))
     for order in orders.values():
         job = job_of(order)
-        kind = "email" if order.status == Order.Status.FULFILLED else "alert"
+        last = job.attempts.order_by("-id").first() if job else None
+        fulfilled = order.status == Order.Status.FULFILLED
+        kind = "email" if fulfilled else f"alert:{last.task_id if last else ''}"
         times = sent.count(message_id(f"{job.pk}:{kind}").encode()) if job else 0
         if times != 1:
             yield f"{order}: {times} mails"

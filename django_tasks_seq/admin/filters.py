@@ -100,9 +100,7 @@ class WorkerFilter(admin.SimpleListFilter):
         found = Worker.objects.filter(pk=self._pk()).first()
         return [(value, found.name if found else value)]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job] | None:
-        if not self.value():
-            return None
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         return queryset.filter(worker_id=self._pk(), lease_until__isnull=False)
 
     def _pk(self) -> int:

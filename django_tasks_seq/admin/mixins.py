@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, QuerySet
+from django.forms import Media
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -24,6 +25,7 @@ from .filters import (
     WorkerStateFilter,
 )
 from .links import admin_url
+from .media import STYLE_SHEET
 from .pageview import JobPageMixin
 from .search import id_lookups
 from .standing import attach_standings, split_queues, standing_of
@@ -128,8 +130,10 @@ class WorkerAdminMixin(WorkerModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     actions = None
 
-    class Media:
-        css = {"all": ["django_tasks_seq/admin.css"]}
+    @property
+    def media(self) -> Media:
+        """The style sheet after the theme's own; a class `Media` would clash with the theme's."""
+        return super().media + STYLE_SHEET
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Workers add themselves."""

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.forms import Media
 from django.http import (
     Http404,
     HttpRequest,
@@ -26,6 +27,7 @@ from ..text import one_line
 from .actions import VERBS, Button, Verb, button_label, in_bulk, told
 from .columns import job_pill, time_tag
 from .links import admin_url, subject_url
+from .media import STYLE_SHEET
 from .page import job_page
 from .standing import Standing
 from .words import exact
@@ -47,8 +49,10 @@ class JobPageMixin(JobModelAdmin):
     # The page is a template of its own; no form is built from the model.
     fieldsets = ((None, {"fields": ()}),)
 
-    class Media:
-        css = {"all": ["django_tasks_seq/admin.css"]}
+    @property
+    def media(self) -> Media:
+        """The style sheet after the theme's own; a class `Media` would clash with the theme's."""
+        return super().media + STYLE_SHEET
 
     # --- who may do what
 
@@ -131,13 +135,10 @@ class JobPageMixin(JobModelAdmin):
 
     def job_url(self, request: HttpRequest, view: str, job: Job) -> str:
         """The address of a page or verb of a job, with the filters of the list one came from."""
-        preserved: Any = {
-            "preserved_filters": self.get_preserved_filters(request),
-            "opts": self.opts,
-        }
-        return add_preserved_filters(
-            preserved, admin_url(self.admin_site, self.model, view, job.pk)
-        )
+        filters = self.get_preserved_filters(request)
+        context: Any = {"preserved_filters": filters, "opts": self.opts}
+        url = admin_url(self.admin_site, self.model, view, job.pk)
+        return add_preserved_filters(context, url)
 
     # --- the verbs
 

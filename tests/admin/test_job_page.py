@@ -91,6 +91,15 @@ def test_attempts_before_a_persons_retry_do_not_count(admin_client, failed):
     assert "failed after 2 of 3 attempts" in page(admin_client, failed)
 
 
+def test_a_failure_without_attempts_has_no_traceback(admin_client, failed):
+    """When no attempt is kept, the error is shown without a traceback to unfold."""
+    failed.attempts.all().delete()
+    html = page(admin_client, failed)
+
+    assert "Task 3 “reserve_stock” failed" in html
+    assert "Traceback" not in html
+
+
 def test_a_job_that_failed_without_a_task_shows_its_error(admin_client):
     """A job can fail though no task did; its error stands at the top all the same."""
     job = JobFactory.create(failed=True, error="SequenceChanged: no such task")

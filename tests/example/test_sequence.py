@@ -40,11 +40,11 @@ def place(trouble: list[str] | None = None, **change: Any) -> Order:
 
 def work(order: Order) -> Job:
     """Let the order's job run, retries included, until it is settled."""
+    job = job_of(order)
+    assert job is not None
     for _ in range(6):
         drain()
-        job = job_of(order)
-        assert job is not None
-        if job.is_settled:
+        if job.refresh().is_settled:
             break
         advance(minutes=1)
     order.refresh_from_db()

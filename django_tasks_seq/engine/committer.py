@@ -21,9 +21,8 @@ logger = logging.getLogger("django_tasks_seq.worker")
 class Committer:
     """Keeps what is to be written until it is: a lost connection, or a held row, loses nothing.
 
-    After a `commit`, `onward` are the hands that go on under their claims, `soonest_retry` the
-    seconds until the first retry among what was written, and `is_due` says that a handler made a
-    job due again.
+    After a `commit`, `onward` are the hands that go on under their claims, `delays` the seconds until
+    the retries among what was written, and `is_due` says that a handler made a job due again.
     """
 
     def __init__(self, store: BaseJobStore, hands: Hands, teller: Teller, name: str) -> None:
@@ -32,7 +31,7 @@ class Committer:
         self.teller = teller
         self.name = name
         self.onward: list[Hand] = []
-        self.soonest_retry: float | None = None
+        self.delays: list[float] = []
         self.is_due = False
         self._pending: dict[UUID, tuple[Hand, Write, Attempt | None]] = {}
 
@@ -97,9 +96,7 @@ class Committer:
 
     def _note_retry(self, call: Attempt) -> None:
         if isinstance(call.outcome, Raised) and call.outcome.failure.delay is not None:
-            delay = call.outcome.failure.delay
-            known = self.soonest_retry
-            self.soonest_retry = delay if known is None else min(delay, known)
+            self.delays.append(call.outcome.failure.delay)
 
     def _go_on(self, hand: Hand, call: Attempt, requested: str) -> None:
         """The claim still holds: on to the next task, or to the handler of a job that has ended."""

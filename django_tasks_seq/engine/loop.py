@@ -7,6 +7,7 @@ It knows no command line and no OS signals: *stops* tells it how often it has be
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ WATCH = 0.1
 GLANCE = 0.005
 # A job that is due cannot be claimed while somebody holds its row.
 HELD_PAUSE = 0.05
+# Retries that are due within so many polls are looked for when they are due.
+RETRIES_AHEAD = 10
+EARLY = 0.002
 LONGEST_WAIT_IN_HAND = 1.0
 LONGEST_BACKOFF = 5.0
 EXIT_ABANDONED = 75
@@ -75,6 +79,7 @@ class Engine:
         self._stops_seen = 0
         self._stop_at: float | None = None
         self._tick_at = self._watch_at = self._poll_at = self._rescue_at = 0.0
+        self._retries_at: list[float] = []
         self._backoff = 0.0
         self._is_dry = False
 
@@ -146,16 +151,28 @@ class Engine:
 
     def _collect(self) -> None:
         """Commit what has ended, and hand on what goes on."""
-        self.committer.take(self.runner.take())
-        if len(self.committer):
+        ended = self.runner.take()
+        if ended:
             self.teller.look()
-            self.committer.commit()
-            onward, self.committer.onward = self.committer.onward, []
-            self.dispatch.hand_out(onward)
+            self.committer.take(ended)
+        self.committer.commit()
+        onward, self.committer.onward = self.committer.onward, []
+        self.dispatch.hand_out(onward)
         self.dispatch.show_first()
-        if self.committer.soonest_retry is not None:
-            self._poll_at = min(self._poll_at, time.monotonic() + self.committer.soonest_retry)
-            self.committer.soonest_retry = None
+        self._plan_polls()
+
+    def _plan_polls(self) -> None:
+        """Look again when a retry of ours is due, and not only at the next poll."""
+        now = time.monotonic()
+        for delay in self.committer.delays:
+            if delay < self.options.poll * RETRIES_AHEAD:
+                heapq.heappush(self._retries_at, now + delay)
+        self.committer.delays.clear()
+        while self._retries_at and self._retries_at[0] <= now:
+            heapq.heappop(self._retries_at)
+            self._poll_at = 0.0
+        if self._retries_at:
+            self._poll_at = min(self._poll_at, self._retries_at[0] + EARLY)
         if self.committer.is_due:
             self.committer.is_due = False
             self._poll_at = 0.0

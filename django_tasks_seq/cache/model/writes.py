@@ -24,7 +24,6 @@ ATTEMPT_DEFAULTS: dict[str, Any] = {
     "message": "",
     "traceback": "",
     "result": None,
-    "worker_name": "",
     "started_at": None,
 }
 EVENT_DEFAULTS: dict[str, Any] = {
@@ -115,7 +114,8 @@ def write_changes(
     """Write what *changes* say of jobs whose rows are locked, statement by statement for all of them."""
     _update_jobs(db, [c for c in changes if c.values], held)
     _upsert_tasks(db, changes, worker_name)
-    _insert(db, ATTEMPT, ATTEMPT_DEFAULTS, ((c.job_id, row) for c in changes for row in c.attempts))
+    attempt_defaults = ATTEMPT_DEFAULTS | {"worker_name": worker_name}
+    _insert(db, ATTEMPT, attempt_defaults, ((c.job_id, row) for c in changes for row in c.attempts))
     _insert(db, EVENT, EVENT_DEFAULTS, ((c.job_id, row) for c in changes for row in c.events))
 
 

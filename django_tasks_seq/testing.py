@@ -19,23 +19,10 @@ from django.db import connections
 
 from . import clock
 from .conf import get_config
-from .engine import EngineOptions, build_inline_engine
+from .engine import build_inline_engine, options_from_settings
 from .executor import store
 
-__all__ = ["advance", "drain", "options_from_settings", "reset_clock", "restored_clock"]
-
-
-def options_from_settings() -> EngineOptions:
-    """Engine options as `TASKS_SEQ` has them."""
-    config = get_config()
-    return EngineOptions(
-        lease=config.lease_seconds,
-        poll=config.poll_interval,
-        stop_grace=config.stop_grace,
-        max_crashes=config.max_crashes,
-        unknown_grace=config.unknown_task_grace,
-        resend=config.resend_seconds,
-    )
+__all__ = ["advance", "drain", "reset_clock", "restored_clock"]
 
 
 def drain(*, queues: Sequence[str] = (), max_jobs: int | None = None) -> int:

@@ -42,6 +42,8 @@ class BaseTaskCacheHandler(ABC):
     supports_claims: bool = False
     #: Whether `atomic=True` tasks can commit together with their outcome.
     supports_atomic_tasks: bool = False
+    #: Whether it keeps jobs in this app's tables.
+    needs_tables: bool = False
 
     @abstractmethod
     def get(self, key: str) -> dict[str, Any] | None:

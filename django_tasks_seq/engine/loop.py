@@ -76,6 +76,9 @@ class Engine:
         self.claiming = Claiming(store, self.hands, runner, options)
         self.listener = store.listener()
         self.exit_code = 0
+        # Called at each beat, and when a stop begins with the number of attempts that run.
+        self.on_beat: Callable[[], None] | None = None
+        self.on_stop: Callable[[int, float], None] | None = None
         self._stops_seen = 0
         self._stop_at: float | None = None
         self._tick_at = self._watch_at = self._poll_at = self._rescue_at = 0.0
@@ -106,7 +109,10 @@ class Engine:
         at = time.monotonic() + within
         self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
         self.dispatch.is_draining = True
-        for call in self.runner.running():
+        running = self.runner.running()
+        if self.on_stop is not None:
+            self.on_stop(len(running), within)
+        for call in running:
             call.context.stop_reason = call.context.stop_reason or "drain"
 
     @property
@@ -203,6 +209,8 @@ class Engine:
 
     def _tick(self) -> None:
         self.store.beat(self.claiming.worker_id, draining=self.is_draining)
+        if self.on_beat is not None:
+            self.on_beat()
         for call in self.leases.tick():
             # It runs on under a claim that is lost: its place is given to others.
             call.abandoned = True

@@ -44,6 +44,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     supports_claims = True
     supports_atomic_tasks = True
+    needs_tables = True
 
     def __init__(self, alias: str | None = None) -> None:
         self._alias = alias

@@ -1,0 +1,176 @@
+"""`manage.py run_task_worker`: claims jobs and runs their tasks until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import replace
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+from ... import __version__
+from ...cache.base import BaseJobStore
+from ...conf import get_config
+from ...engine import Engine, EngineOptions, Wakeup, build_engine, options_from_settings
+from ...executor import store
+from ...health import HealthFile
+from ...models import Job
+from ...registry import sequences
+from ..console import JobLines, job_lines
+from ..os_signals import stops_on_signals
+from ..supervisor import supervise
+
+
+def _whole(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0")
+    return number
+
+
+class Command(BaseCommand):
+    help = "Run the tasks of jobs: until SIGTERM or Ctrl+C, which finish what runs; a second one does not wait."
+    requires_migrations_checks = False
+    _called_from_command_line = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--queues", default="", help="Names with commas, the first first. Default: all.")
+        add("--concurrency", type=_whole, default=8, help="Threads for sync tasks. Default: 8.")
+        add("--async-concurrency", type=_whole, default=1000, help="Async tasks at a time.")
+        add("--processes", type=_whole, default=1, help="Worker processes. Default: 1, this one.")
+        add("--burst", action="store_true", help="End when nothing is due.")
+        add("--until-empty", action="store_true", help="End when nothing is due and nothing waits.")
+        add("--max-jobs", type=_whole, default=None, help="End after so many jobs.")
+        add("--drain-timeout", type=_seconds, default=30.0, help="Seconds to finish after a stop.")
+        add("--health-file", default=None, help="A file that is written anew each second.")
+        add("--no-reload", action="store_true", help="Do not start anew when code changes (DEBUG).")
+
+    def handle(self, **options: Any) -> None:
+        keeper = store()
+        self._refuse_what_cannot_run(keeper)
+        ends = bool(options["burst"] or options["until_empty"] or options["max_jobs"])
+        reload = settings.DEBUG and self._called_from_command_line and not options["no_reload"]
+        if options["processes"] > 1 or (reload and not ends):
+            code = supervise(
+                self._child_arguments(options),
+                processes=options["processes"],
+                reload=reload and not ends,
+                ends=ends,
+                say=self.stderr.write,
+            )
+        else:
+            code = self._run_here(keeper, options)
+        if code:
+            sys.exit(code)
+
+    def _run_here(self, keeper: BaseJobStore, options: dict[str, Any]) -> int:
+        quiet = options["verbosity"] == 0
+        wakeup = Wakeup()
+        health = HealthFile(options["health_file"]) if options["health_file"] else None
+        try:
+            with (
+                stops_on_signals(wakeup.write_fd) as stops,
+                job_lines(self.stdout, self.style, quiet=quiet) as lines,
+            ):
+                engine = build_engine(keeper, self._engine_options(options), wakeup=wakeup, stops=stops)
+                engine.on_beat = health.write if health else None
+                engine.on_stop = None if quiet else self._say_stopping
+                if not quiet:
+                    self._greet(engine)
+                code = engine.run()
+        finally:
+            wakeup.close()
+            if health:
+                health.remove()
+        if not quiet:
+            self._say_bye(lines, code)
+        return code
+
+    def _engine_options(self, options: dict[str, Any]) -> EngineOptions:
+        return replace(
+            options_from_settings(),
+            queues=_queues(options["queues"]),
+            concurrency=options["concurrency"],
+            async_concurrency=options["async_concurrency"],
+            burst=options["burst"],
+            until_empty=options["until_empty"],
+            max_jobs=options["max_jobs"],
+            drain_timeout=options["drain_timeout"],
+        )
+
+    def _refuse_what_cannot_run(self, keeper: BaseJobStore) -> None:
+        if not keeper.supports_claims:
+            raise CommandError(
+                f"{type(keeper).__name__} has no claims, so no worker can run its jobs."
+                " Use the inline, signal or a carried start handler, or ModelTaskCacheHandler."
+            )
+        alias = get_config().database
+        if keeper.needs_tables and Job._meta.db_table not in connections[alias].introspection.table_names():
+            raise CommandError(
+                f"The tables of django_tasks_seq are missing in database {alias!r}."
+                " Run: python manage.py migrate django_tasks_seq"
+                + ("" if alias == "default" else f" --database {alias}")
+            )
+
+    def _child_arguments(self, options: dict[str, Any]) -> list[str]:
+        arguments = ["--no-reload", f"--verbosity={options['verbosity']}"]
+        for name in ("queues", "concurrency", "async_concurrency", "max_jobs", "drain_timeout"):
+            if options[name] not in (None, ""):
+                arguments.append(f"--{name.replace('_', '-')}={options[name]}")
+        arguments += [f"--{name.replace('_', '-')}" for name in ("burst", "until_empty") if options[name]]
+        if options["health_file"]:
+            arguments.append(f"--health-file={options['health_file']}")
+        if options["no_color"]:
+            arguments.append("--no-color")
+        return arguments
+
+    # --- what people read ----------------------------------------------------------------------
+
+    def _greet(self, engine: Engine) -> None:
+        connection = connections[get_config().database]
+        options = engine.options
+        queues = ", ".join(options.queues) or "all"
+        say = self.stdout.write
+        say(
+            f"django-tasks-seq {__version__} · worker {options.name} · queues: {queues} ·"
+            f" {options.concurrency} threads · {connection.display_name} ·"
+            f" lease {options.lease:g} s · Django {django.get_version()}"
+        )
+        say(f"{len(sequences())} sequences registered · Ctrl+C stops after the tasks that run")
+        self.stdout.flush()
+
+    def _say_stopping(self, running: int, seconds: float) -> None:
+        if running:
+            plural = "task" if running == 1 else "tasks"
+            self.stdout.write(
+                f"Stopping: finishing {running} {plural} (up to {seconds:g} s;"
+                " press again to stop now, they will be run again)…"
+            )
+        self.stdout.flush()
+
+    def _say_bye(self, lines: JobLines, code: int) -> None:
+        self.stdout.write(f"bye: {lines.succeeded} successful, {lines.failed} failed")
+        if code:
+            self.stderr.write(f"ends with exit code {code}: abandoned tasks, start it anew")
+
+
+def _queues(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

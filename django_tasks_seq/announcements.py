@@ -11,10 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from . import signals
-from .attempt import Attempt, HandlerCall
+from .attempt import Attempt
 from .choices import JobStatus
 from .conf import get_config
 from .exceptions import TaskFailed
+from .handler_call import HandlerCall
 from .loggers import StdlibTaskLogger, logger_for
 from .outcomes import Committed, Raised, Returned
 from .sequences import TaskSequence

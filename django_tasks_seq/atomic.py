@@ -11,7 +11,7 @@ from .conf import get_config
 from .outcomes import Committed, Gone, Outcome, Raised, Returned
 
 if TYPE_CHECKING:
-    from .attempt import TaskCall
+    from .task_call import TaskCall
 
 # A deadlock or a serialization failure rolled everything back, so the task has not happened yet.
 TRIES = 10

@@ -16,13 +16,15 @@ from asgiref.sync import async_to_sync
 from django.db import close_old_connections
 
 from . import announcements
-from .attempt import MANAGER, Attempt, HandlerCall, TaskCall
+from .attempt import MANAGER, Attempt
 from .cache.base import BaseJobStore
 from .cache.changes import Applied, Claim, Held, Write
 from .conf import get_config
+from .handler_call import HandlerCall
 from .outcomes import Committed, Decided, Gone, Raised, Stopped
 from .registry import find_sequence
 from .starting import hand_over
+from .task_call import TaskCall
 
 logger = logging.getLogger("django_tasks_seq.executor")
 UNKNOWN_DELAY = 30.0
@@ -178,7 +180,9 @@ def renew(calls: list[Attempt]) -> None:
             lost = call.claim.job_id in tick.lost
             requested = "claim_lost" if lost else tick.requested.get(call.claim.job_id)
             call.context.stop_reason = call.context.stop_reason or requested or None
-        show(store, [c for c in group if isinstance(c, TaskCall) and c.claim.job_id not in tick.lost])
+        show(
+            store, [c for c in group if isinstance(c, TaskCall) and c.claim.job_id not in tick.lost]
+        )
 
 
 def show(store: BaseJobStore, calls: list[TaskCall]) -> None:

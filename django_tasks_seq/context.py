@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .cache.base import BaseJobStore
-from .cache.changes import Claim
 from .exceptions import StopTask
 from .loggers import BaseTaskLogger, logger_for
 from .payloads import decode, encode
+
+if TYPE_CHECKING:
+    from .cache.base import BaseJobStore
+    from .cache.changes import Claim
 
 STOP_REASONS = ("drain", "cancel", "pause", "timeout", "claim_lost")
 

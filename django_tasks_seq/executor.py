@@ -23,8 +23,7 @@ from .cache.changes import NewJob
 from .conf import get_cache_handler
 from .consuming import TaskRun
 from .exceptions import JobNotFound
-from .handlers import handler_due_for
-from .handlers import start as start_handlers
+from .handlers import handler_due_for, start as start_handlers
 from .new_jobs import new_job, refuse_conflicts
 from .payloads import encode
 from .registry import find_sequence, get_sequence
@@ -40,7 +39,7 @@ def store() -> BaseJobStore:
     return as_store(get_cache_handler())
 
 
-def start_sequence(  # noqa: PLR0913 (one keyword for each thing a start can say)
+def start_sequence(
     sequence: str | TaskSequence,
     payload: Any = None,
     *,
@@ -77,7 +76,7 @@ def start_sequence(  # noqa: PLR0913 (one keyword for each thing a start can say
     return _add([new])[0]
 
 
-def start_many(  # noqa: PLR0913 (as start_sequence, in lists)
+def start_many(
     sequence: str | TaskSequence,
     payloads: Sequence[Any],
     *,

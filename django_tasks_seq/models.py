@@ -69,7 +69,9 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     sequence = models.CharField(_("sequence"), max_length=200)
     version = models.PositiveIntegerField(_("version"), default=1)
-    plan = JSONTextField(_("plan"), help_text=_("Ids of its tasks in order, as they were at its start."))
+    plan = JSONTextField(
+        _("plan"), help_text=_("Ids of its tasks in order, as they were at its start.")
+    )
     status = models.CharField(
         _("status"), max_length=10, choices=JobStatus.choices, default=JobStatus.READY
     )
@@ -85,7 +87,12 @@ class Job(models.Model):
     error_result = JSONTextField(_("result of the error handler"), null=True)
     handler_error = models.TextField(_("error of a handler"), blank=True, default="", db_default="")
     requested = models.CharField(
-        _("requested"), max_length=10, choices=Requested.choices, blank=True, default="", db_default=""
+        _("requested"),
+        max_length=10,
+        choices=Requested.choices,
+        blank=True,
+        default="",
+        db_default="",
     )
     carried = models.BooleanField(_("carried"), default=False, db_default=False)
     run_after = models.DateTimeField(_("due"), default=clock.Now)
@@ -114,7 +121,12 @@ class Job(models.Model):
     suspect = models.BooleanField(default=False, db_default=False, editable=False)
     unknown_since = models.DateTimeField(null=True, editable=False)
     handler_due = models.CharField(
-        max_length=10, choices=HandlerDue.choices, blank=True, default="", db_default="", editable=False
+        max_length=10,
+        choices=HandlerDue.choices,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
     )
     handler_attempts = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     # How often a handler has changed this job's outcome, by verdict.
@@ -156,12 +168,18 @@ class Job(models.Model):
                 condition=Q(status=JobStatus.READY, carried=False),
                 name="tseq_job_claim",
             ),
-            Index(fields=["run_after"], condition=Q(status=JobStatus.WAITING), name="tseq_job_waiting"),
             Index(
-                fields=["lease_until"], condition=Q(lease_until__isnull=False), name="tseq_job_lease"
+                fields=["run_after"], condition=Q(status=JobStatus.WAITING), name="tseq_job_waiting"
+            ),
+            Index(
+                fields=["lease_until"],
+                condition=Q(lease_until__isnull=False),
+                name="tseq_job_lease",
             ),
             Index(fields=["run_after"], condition=~Q(handler_due=""), name="tseq_job_handler"),
-            Index(fields=["resend_at"], condition=Q(resend_at__isnull=False), name="tseq_job_resend"),
+            Index(
+                fields=["resend_at"], condition=Q(resend_at__isnull=False), name="tseq_job_resend"
+            ),
             Index(
                 fields=["subject_type", "subject_id"],
                 condition=~Q(subject_id=""),
@@ -226,7 +244,9 @@ class TaskStatus(models.Model):
     error = models.TextField(_("error"), blank=True, default="", db_default="")
     progress = JSONTextField(_("progress"), null=True)
     cursor = JSONTextField(_("cursor"), null=True)
-    worker_name = models.CharField(_("worker"), max_length=200, blank=True, default="", db_default="")
+    worker_name = models.CharField(
+        _("worker"), max_length=200, blank=True, default="", db_default=""
+    )
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)
 

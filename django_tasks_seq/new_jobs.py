@@ -25,7 +25,7 @@ TEXT_LIMIT = 200
 QUEUE_LIMIT = 100
 
 
-def new_job(  # noqa: PLR0913 (the arguments of start_sequence)
+def new_job(
     sequence: TaskSequence,
     payload: Any,
     *,
@@ -90,7 +90,9 @@ def _due(run_after: datetime | timedelta | None) -> Any:
 
 def _priority(priority: int) -> int:
     if type(priority) is not int or not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
-        raise ValueError(f"priority is {priority!r}: give a whole number from -100 to 100. {NOTHING}")
+        raise ValueError(
+            f"priority is {priority!r}: give a whole number from -100 to 100. {NOTHING}"
+        )
     return priority
 
 
@@ -100,7 +102,9 @@ def _key(key: str | None) -> str | None:
 
 def _text(name: str, value: Any, limit: int) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= limit:
-        raise ValueError(f"{name} is {value!r:.80}: give a text of 1 to {limit} characters. {NOTHING}")
+        raise ValueError(
+            f"{name} is {value!r:.80}: give a text of 1 to {limit} characters. {NOTHING}"
+        )
     if value != _storable(value):
         raise ValueError(f"{name} {value!r:.80} has characters that cannot be stored. {NOTHING}")
     return value
@@ -120,4 +124,3 @@ def _clip(text: str) -> str:
 
 def _storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
-

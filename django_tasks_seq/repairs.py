@@ -72,7 +72,13 @@ def cancel(job: Snapshot, actor: Actor, *, force: bool = False) -> Change:
         return _request(job, actor, Requested.CANCEL)
     values = {"status": JobStatus.CANCELLED, "finished_at": NOW, "requested": "", "resend_at": None}
     kind = "force_cancel" if job.status == JobStatus.RUNNING else "cancel"
-    return _change(job, "cancel", values | GIVEN_UP, actor.event(kind, job.status, JobStatus.CANCELLED), _at_rest(job))
+    return _change(
+        job,
+        "cancel",
+        values | GIVEN_UP,
+        actor.event(kind, job.status, JobStatus.CANCELLED),
+        _at_rest(job),
+    )
 
 
 def pause(job: Snapshot, actor: Actor) -> Change:
@@ -142,7 +148,12 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
     values: dict[str, Any] = {"error": "", "suspect": False, "unknown_since": None, "requested": ""}
     if position + 1 == len(job.plan):
         values |= {"status": JobStatus.SUCCESSFUL, "finished_at": NOW, "result": result, **GIVEN_UP}
-        values |= {"handler_due": handler, "handler_attempts": 0, "run_after": NOW, "resend_at": None}
+        values |= {
+            "handler_due": handler,
+            "handler_attempts": 0,
+            "run_after": NOW,
+            "resend_at": None,
+        }
         values |= resend(job.carried) if handler else {}
     elif job.status == JobStatus.PAUSED:
         values["status"] = JobStatus.PAUSED
@@ -156,7 +167,12 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
 
 
 def change_outcome(
-    job: Snapshot, token: int, verdict: RetryJob | RetryTask | Complete, *, text: str | None, handler: str
+    job: Snapshot,
+    token: int,
+    verdict: RetryJob | RetryTask | Complete,
+    *,
+    text: str | None,
+    handler: str,
 ) -> Change:
     """What an error handler decided: *text* is the verdict's payload or result as JSON text.
 
@@ -177,7 +193,9 @@ def change_outcome(
     counted = {"verdicts": json.dumps({**job.verdicts, kind: given})}
     actor = Actor(by="error handler", reason=kind)
     if isinstance(verdict, Complete):
-        values = CLEARED | counted | {"status": JobStatus.SUCCESSFUL, "finished_at": NOW, "result": text}
+        values = (
+            CLEARED | counted | {"status": JobStatus.SUCCESSFUL, "finished_at": NOW, "result": text}
+        )
         values |= {"handler_due": handler} | (resend(job.carried) if handler else {})
         event = actor.event("change_outcome", job.status, JobStatus.SUCCESSFUL)
         return _change(job, "change_outcome", values, event)
@@ -253,7 +271,9 @@ def _change(
     event: dict[str, Any],
     tasks: Sequence[TaskWrite] = (),
 ) -> Change:
-    return Change(verb, job.job_id, job.token, JOB[verb].sources, values, tuple(tasks), (), (event,))
+    return Change(
+        verb, job.job_id, job.token, JOB[verb].sources, values, tuple(tasks), (), (event,)
+    )
 
 
 def _allowed(verb: str, job: Snapshot, error: type[InvalidTransition], done: str) -> None:
@@ -281,4 +301,3 @@ def _next_id(job: Snapshot) -> str:
 
 def _name(job: Snapshot) -> str:
     return job.label or f"Job {str(job.job_id)[:8]}"
-

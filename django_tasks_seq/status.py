@@ -93,7 +93,9 @@ class TaskStatusManager:
                 "finished_at": _ago(report.ended),
             },
         )
-        return self._under(claim, "complete_job" if ends else "complete_task", values, tasks=(task,))
+        return self._under(
+            claim, "complete_job" if ends else "complete_task", values, tasks=(task,)
+        )
 
     def fail_attempt(
         self, claim: Claim, failure: Failure, report: Report, *, handler: str, keep: bool
@@ -136,7 +138,11 @@ class TaskStatusManager:
         values = {"status": status, "requested": "", **GIVEN_UP}
         if status == JobStatus.CANCELLED:
             values["finished_at"] = NOW
-        event = {"kind": f"{requested}_done", "status_before": JobStatus.RUNNING, "status_after": status}
+        event = {
+            "kind": f"{requested}_done",
+            "status_before": JobStatus.RUNNING,
+            "status_after": status,
+        }
         return self._under(
             claim, "stop", values, tasks=self._untouched(claim, report), events=(event,)
         )
@@ -167,9 +173,19 @@ class TaskStatusManager:
         else:
             values |= {"status": JobStatus.READY, **resend(snapshot.carried)}
         status = values["status"]
-        event = {"kind": "lost", "reason": text, "status_before": snapshot.status, "status_after": status}
+        event = {
+            "kind": "lost",
+            "reason": text,
+            "status_before": snapshot.status,
+            "status_after": status,
+        }
         change = Change(
-            "rescue", snapshot.job_id, snapshot.token, JOB["rescue"].sources, values, events=(event,)
+            "rescue",
+            snapshot.job_id,
+            snapshot.token,
+            JOB["rescue"].sources,
+            values,
+            events=(event,),
         )
         if running is not None:
             task = {"status": TaskState.FAILED if fails else TaskState.READY}

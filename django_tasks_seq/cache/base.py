@@ -9,7 +9,19 @@ from typing import Any
 from uuid import UUID
 
 from ..exceptions import StoreNotSupported
-from .changes import Applied, Change, Claim, Due, Held, NewJob, Outlook, Snapshot, TickResult, WorkerInfo, Write
+from .changes import (
+    Applied,
+    Change,
+    Claim,
+    Due,
+    Held,
+    NewJob,
+    Outlook,
+    Snapshot,
+    TickResult,
+    WorkerInfo,
+    Write,
+)
 
 Decide = Callable[[Snapshot], Change]
 

@@ -222,7 +222,9 @@ class Snapshot:
     @property
     def next_position(self) -> int:
         """Index in the plan of the first task that is not done; the plan's length when all are."""
-        open_ = (i for i, t in enumerate(self.plan) if not (t in self.rows and self.rows[t].finished))
+        open_ = (
+            i for i, t in enumerate(self.plan) if not (t in self.rows and self.rows[t].finished)
+        )
         return next(open_, len(self.plan))
 
     @property

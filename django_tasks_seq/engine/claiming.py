@@ -92,7 +92,9 @@ class Claiming:
         if idle < self.options.concurrency:
             self._batch = self.options.concurrency
             return idle
-        self._batch = min(LARGEST_WINDOW, self._batch * 2 if self.hands else self.options.concurrency)
+        self._batch = min(
+            LARGEST_WINDOW, self._batch * 2 if self.hands else self.options.concurrency
+        )
         return self._batch
 
     def _for_the_window(self) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from ..attempt import Attempt, HandlerCall
+from ..attempt import Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Failure, Write
 from ..choices import AttemptOutcome, HandlerDue
 from ..errors_text import describe_exception
+from ..handler_call import HandlerCall
 from ..handlers import handler_due_for
 from ..outcomes import Committed, Decided, Raised, Returned
 from .hands import Hand, Hands

@@ -22,7 +22,7 @@ logger = logging.getLogger("django_tasks_seq.worker")
 class Dispatch:
     """Gives each hand's next attempt to the runner, or the claim back to the database."""
 
-    def __init__(  # noqa: PLR0913 (the parts of the engine that it joins)
+    def __init__(
         self,
         store: BaseJobStore,
         hands: Hands,
@@ -67,7 +67,9 @@ class Dispatch:
             found = hand.next_call(self.store, self.options)
         except Exception as error:
             # A stored payload that is no JSON any more, a broken setting: this job fails, not the engine.
-            logger.exception("an attempt could not be made", extra={"job_id": str(hand.claim.job_id)})
+            logger.exception(
+                "an attempt could not be made", extra={"job_id": str(hand.claim.job_id)}
+            )
             failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
             found = MANAGER.fail_attempt(hand.claim, failure, Report(), handler="", keep=False)
         if isinstance(found, Change):
@@ -97,7 +99,9 @@ class Dispatch:
         self._unshown = waiting
         if not waiting:
             return
-        writes = [MANAGER.start_task(hand.claim, hand.call.report()) for hand in waiting if hand.call]
+        writes = [
+            MANAGER.start_task(hand.claim, hand.call.report()) for hand in waiting if hand.call
+        ]
         applied = self.store.apply(writes, self.options.name)
         self._unshown = [hand for hand in waiting if hand.claim.job_id in applied.busy]
         shown = []

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ..attempt import MANAGER, UNREAD, Attempt, HandlerCall, TaskCall
+from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Claim, Failure, Report
 from ..choices import AttemptOutcome
 from ..errors_text import describe_exception
 from ..exceptions import SequenceChanged
+from ..handler_call import HandlerCall
 from ..handlers import handler_due_for
 from ..registry import find_sequence
 from ..sequences import TaskSequence
+from ..task_call import UNREAD, TaskCall
 from .options import EngineOptions
 
 UNKNOWN_DELAY = 30.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from ..attempt import MANAGER, Attempt, HandlerCall
+from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Held
+from ..handler_call import HandlerCall
 from .hands import Hand, Hands
 from .options import EngineOptions
 

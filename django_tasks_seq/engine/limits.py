@@ -48,7 +48,8 @@ class Limits:
         if not call.is_async:
             self.abandoned += 1
         logger.error(
-            "task abandoned: it did not stop", extra={"job_id": str(call.claim.job_id), "task_id": call.task_id}
+            "task abandoned: it did not stop",
+            extra={"job_id": str(call.claim.job_id), "task_id": call.task_id},
         )
         call.outcome = call.timed_out()
         write = call.write()

@@ -234,7 +234,9 @@ class Engine:
         self._is_dry = outlook.is_empty
 
     def _claim(self) -> None:
-        while not self.is_draining and not self.dispatch.is_alone and (hands := self.claiming.claim()):
+        while (
+            not self.is_draining and not self.dispatch.is_alone and (hands := self.claiming.claim())
+        ):
             self.dispatch.hand_out(hands)
 
     # --- waiting and failing -------------------------------------------------------------------

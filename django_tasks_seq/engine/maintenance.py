@@ -39,7 +39,9 @@ class Maintenance:
         """Take jobs from workers that are gone."""
         changes = self.store.rescue(lose)
         for change in changes:
-            logger.warning("job rescued: %s", change.events[0]["reason"], extra={"job_id": str(change.job_id)})
+            logger.warning(
+                "job rescued: %s", change.events[0]["reason"], extra={"job_id": str(change.job_id)}
+            )
         carried = [change.job_id for change in changes if "resend_at" in change.values]
         if carried:
             self.teller.do(partial(send, self.store, carried))

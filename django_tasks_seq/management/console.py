@@ -50,7 +50,9 @@ class JobLines(logging.Handler):
             self.succeeded += 1
             return self._style.SUCCESS("✓"), f"{head} {facts['place']}  {took}"
         if message == "task retried":
-            return self._style.WARNING("↻"), f"{head}  {where}: {facts['error']}  again in {_seconds(facts['delay'])}"
+            return self._style.WARNING(
+                "↻"
+            ), f"{head}  {where}: {facts['error']}  again in {_seconds(facts['delay'])}"
         if message in ("task failed", "handler gave up"):
             self.failed += message == "task failed"
             return self._style.ERROR("✗"), f"{head}  {where}: {one_line(facts['error'])}"

@@ -116,7 +116,9 @@ class ModelTaskCacheHandler(BaseJobStore):
             .exclude(outcome=AttemptOutcome.SUPERSEDED)
             .exclude(task_id__startswith="@")
             .order_by("-id")
-            .values("task_id", "attempt", "exception_class", "exception_bases", "message", "traceback")
+            .values(
+                "task_id", "attempt", "exception_class", "exception_bases", "message", "traceback"
+            )
             .first()
         )
         return dict(row) if row else {}
@@ -176,4 +178,3 @@ def _with_results(db: Database, snapshot: Snapshot) -> Snapshot:
     for task_id, text in documents.results(db, snapshot.job_id).items():
         snapshot.rows[task_id].result = text
     return snapshot
-

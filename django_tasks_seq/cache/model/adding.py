@@ -64,7 +64,9 @@ def _row(db: Database, job: NewJob) -> list[tuple[str, list[Any]]]:
         status = f"'{JobStatus.WAITING if later else JobStatus.READY}'"
         status_params: list[Any] = []
     else:
-        status = f"CASE WHEN {due} > {db.now()} THEN '{JobStatus.WAITING}' ELSE '{JobStatus.READY}' END"
+        status = (
+            f"CASE WHEN {due} > {db.now()} THEN '{JobStatus.WAITING}' ELSE '{JobStatus.READY}' END"
+        )
         status_params = due_params
     resend: tuple[str, list[Any]] = ("NULL", [])
     if job.resend_after is not None:
@@ -72,7 +74,13 @@ def _row(db: Database, job: NewJob) -> list[tuple[str, list[Any]]]:
         resend = (db.now("%s"), [wait])
     plain = [db.uuid(job.id), job.sequence, job.version, job.plan]
     middle = [job.queue, job.priority, job.payload, job.carried]
-    last = [job.idempotency_key, job.subject_type, job.subject_id, job.subject_label, job.created_by]
+    last = [
+        job.idempotency_key,
+        job.subject_type,
+        job.subject_id,
+        job.subject_label,
+        job.created_by,
+    ]
     return [
         *(("%s", [value]) for value in plain),
         (status, status_params),

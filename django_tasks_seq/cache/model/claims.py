@@ -88,7 +88,9 @@ def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim |
         if handler is None:
             standing = _standing(db, job_id)
             if standing != task_id:
-                return "not_next" if standing is None or task_id not in _done(db, job_id) else "done"
+                return (
+                    "not_next" if standing is None or task_id not in _done(db, job_id) else "done"
+                )
         pick = f"SELECT id FROM {JOB} WHERE id = %s"
         return _take(db, pick, [db.uuid(job_id)], lease, None, to_running=handler is None)[0]
 
@@ -127,7 +129,13 @@ def _standing(db: Database, job_id: UUID) -> str | None:
 
 
 def _take(
-    db: Database, pick: str, params: list[Any], lease: float, worker_id: int | None, *, to_running: bool
+    db: Database,
+    pick: str,
+    params: list[Any],
+    lease: float,
+    worker_id: int | None,
+    *,
+    to_running: bool,
 ) -> list[Claim]:
     """Raise the token of the jobs that *pick* selects, and read where each stands."""
     fields = (
@@ -183,7 +191,11 @@ def place(db: Database, claims: Sequence[Claim]) -> None:
     previous: dict[tuple[UUID, str], Claim] = {}
     for claim in claims:
         mine = rows.get(claim.job_id, {})
-        standing = (i for i, task_id in enumerate(claim.plan) if not (task_id in mine and mine[task_id].finished))
+        standing = (
+            i
+            for i, task_id in enumerate(claim.plan)
+            if not (task_id in mine and mine[task_id].finished)
+        )
         claim.position = next(standing)
         claim.row = mine.get(claim.task_id)
         if claim.position:

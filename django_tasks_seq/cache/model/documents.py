@@ -14,9 +14,7 @@ from ...exceptions import InvalidTransition, JobNotFound
 from ...fields import JSONTextField
 from ...models import Job, JobEvent, TaskAttempt, TaskStatus
 from ...payloads import encode
-from ...transitions import JOB as JOB_TRANSITIONS
-from ...transitions import TASK as TASK_TRANSITIONS
-from ...transitions import Transition
+from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS, Transition
 from ..changes import Change, TaskWrite
 from .sql import TASK, Database, listed
 from .upkeep import read_snapshots
@@ -24,7 +22,15 @@ from .writes import write_changes
 
 # What a document may change of a row that exists: what the engine itself writes, never identity,
 # plan or claim.
-JOB_WRITABLE = ("status", "result", "error", "error_result", "handler_error", "run_after", "finished_at")
+JOB_WRITABLE = (
+    "status",
+    "result",
+    "error",
+    "error_result",
+    "handler_error",
+    "run_after",
+    "finished_at",
+)
 TASK_WRITABLE = ("status", "attempts", "result", "error", "progress", "started_at", "finished_at")
 
 
@@ -93,9 +99,7 @@ def set(db: Database, key: str, value: Mapping[str, Any]) -> None:  # noqa: A001
         write_changes(db, [change], held, str(value.get("worker_name", "")))
 
 
-def _check(
-    table: Mapping[str, Transition], old: str, values: Mapping[str, Any], key: str
-) -> None:
+def _check(table: Mapping[str, Transition], old: str, values: Mapping[str, Any], key: str) -> None:
     new = values.get("status", old)
     allowed = any(old in t.sources and new in t.targets for t in table.values())
     if new != old and not allowed:
@@ -146,4 +150,3 @@ def results(db: Database, job_id: UUID) -> dict[str, str | None]:
         (db.uuid(job_id),),
     )
     return dict(rows)
-

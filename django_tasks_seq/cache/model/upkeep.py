@@ -134,7 +134,9 @@ def next_due(db: Database) -> float | None:
         f"SELECT run_after FROM {JOB} WHERE status = '{WAITING}' ORDER BY run_after LIMIT 1",
         f"SELECT run_after FROM {JOB} WHERE NOT (handler_due = '') ORDER BY run_after LIMIT 1",
     )
-    parts = " UNION ALL ".join(f"SELECT run_after FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
+    parts = " UNION ALL ".join(
+        f"SELECT run_after FROM ({one}) AS s{i}" for i, one in enumerate(soonest)
+    )
     ((seconds,),) = db.query(
         f"SELECT {db.seconds_until('MIN(run_after)')} FROM ({parts}) AS soonest", ()
     )

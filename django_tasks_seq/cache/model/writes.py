@@ -9,8 +9,7 @@ from uuid import UUID
 
 from django.db import DataError, IntegrityError
 
-from ...transitions import JOB as JOB_TRANSITIONS
-from ...transitions import TASK as TASK_TRANSITIONS
+from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS
 from ..changes import Applied, Change, Checkpoint, TaskWrite, Write
 from . import group_commit
 from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed, marks
@@ -74,9 +73,7 @@ def _guarded(
 def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied) -> None:
     """A row the fence did not return is either locked by somebody, or no longer ours."""
     ids = db.uuids(write.job_id for write in writes)
-    rows = db.query(
-        f"SELECT id, status, claim_token FROM {JOB} WHERE id IN ({marks(ids)})", ids
-    )
+    rows = db.query(f"SELECT id, status, claim_token FROM {JOB} WHERE id IN ({marks(ids)})", ids)
     now = {db.as_uuid(job_id): (status, token) for job_id, status, token in rows}
     for write in writes:
         status, token = now.get(write.job_id, ("", -1))
@@ -108,9 +105,7 @@ def fence(db: Database, changes: Sequence[Change]) -> Fenced:
     return {job_id: row for job_id, row in held.items() if row[0] in by_id[job_id].sources}
 
 
-def write_changes(
-    db: Database, changes: Sequence[Change], held: Fenced, worker_name: str
-) -> None:
+def write_changes(db: Database, changes: Sequence[Change], held: Fenced, worker_name: str) -> None:
     """Write what *changes* say of jobs whose rows are locked, statement by statement for all of them."""
     _update_jobs(db, [c for c in changes if c.values], held)
     _upsert_tasks(db, changes, worker_name)
@@ -143,9 +138,7 @@ def _upsert_tasks(db: Database, changes: Iterable[Change], worker_name: str) -> 
     _run(db, groups)
 
 
-def _upsert(
-    db: Database, job_id: UUID, task: TaskWrite, worker_name: str
-) -> tuple[str, list[Any]]:
+def _upsert(db: Database, job_id: UUID, task: TaskWrite, worker_name: str) -> tuple[str, list[Any]]:
     """A task's row written over one of its source statuses; any other is left as it is."""
     worker = {"worker_name": worker_name} if worker_name else {}
     values = {"position": task.position, **worker, **task.values}

@@ -90,7 +90,9 @@ class Command(BaseCommand):
                 stops_on_signals(wakeup.write_fd) as stops,
                 job_lines(self.stdout, self.style, quiet=quiet) as lines,
             ):
-                engine = build_engine(keeper, self._engine_options(options), wakeup=wakeup, stops=stops)
+                engine = build_engine(
+                    keeper, self._engine_options(options), wakeup=wakeup, stops=stops
+                )
                 engine.on_beat = health.write if health else None
                 engine.on_stop = None if quiet else self._say_stopping
                 if not quiet:
@@ -123,7 +125,10 @@ class Command(BaseCommand):
                 " Use the inline, signal or a carried start handler, or ModelTaskCacheHandler."
             )
         alias = get_config().database
-        if keeper.needs_tables and Job._meta.db_table not in connections[alias].introspection.table_names():
+        if (
+            keeper.needs_tables
+            and Job._meta.db_table not in connections[alias].introspection.table_names()
+        ):
             raise CommandError(
                 f"The tables of django_tasks_seq are missing in database {alias!r}."
                 " Run: python manage.py migrate django_tasks_seq"
@@ -135,7 +140,9 @@ class Command(BaseCommand):
         for name in ("queues", "concurrency", "async_concurrency", "max_jobs", "drain_timeout"):
             if options[name] not in (None, ""):
                 arguments.append(f"--{name.replace('_', '-')}={options[name]}")
-        arguments += [f"--{name.replace('_', '-')}" for name in ("burst", "until_empty") if options[name]]
+        arguments += [
+            f"--{name.replace('_', '-')}" for name in ("burst", "until_empty") if options[name]
+        ]
         if options["health_file"]:
             arguments.append(f"--health-file={options['health_file']}")
         if options["no_color"]:

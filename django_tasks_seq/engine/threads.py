@@ -1,0 +1,141 @@
+"""Threads that call sync tasks: daemons of our own, started as they are needed.
+
+A `ThreadPoolExecutor` would keep the interpreter alive behind a task that never ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from django.db import connections
+
+from ..attempt import Attempt
+from .hygiene import tidy_connections
+
+# Below this many seconds a task is over before another thread has woken to help.
+SHORT = 0.001
+WEIGHT = 0.05
+
+
+def take_all(calls: deque[Attempt]) -> list[Attempt]:
+    found = []
+    try:
+        while True:
+            found.append(calls.popleft())
+    except IndexError:
+        return found
+
+
+class ThreadRunner:
+    """*concurrency* threads that take attempts from one deque."""
+
+    def __init__(self, concurrency: int, wake: Callable[[], None]) -> None:
+        self.concurrency = concurrency
+        self.wake_at = 1
+        self._wake = wake
+        self._queue: deque[Attempt] = deque()
+        self._ended: deque[Attempt] = deque()
+        self._running: dict[int, Attempt] = {}
+        self._tokens = threading.Semaphore(0)
+        self._parked = 0
+        self._started = 0
+        self._duration = SHORT
+        self._seen = 0
+        self._count = 0
+        self._closed = False
+
+    def submit(self, calls: list[Attempt]) -> None:
+        self._queue.extend(calls)
+        is_short = self._duration < SHORT and self._parked < self._started
+        self._rouse(1 if is_short else len(calls))
+
+    def _rouse(self, wanted: int) -> None:
+        """Wake parked threads, and start new ones as long as there are fewer than may be."""
+        parked = min(wanted, self._parked)
+        if parked:
+            self._tokens.release(parked)
+        for _ in range(min(wanted - parked, self.concurrency - self._started)):
+            self._start()
+
+    def _start(self) -> None:
+        self._started += 1
+        threading.Thread(target=self._work, name="tasks-seq-task", daemon=True).start()
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while not self._closed:
+            try:
+                call = self._queue.popleft()
+            except IndexError:
+                self._park()
+                continue
+            if call.abandoned:
+                continue
+            self._running[me] = call
+            call.run()
+            self._running.pop(me, None)
+            if call.abandoned:
+                break
+            self._end(call)
+            tidy_connections()
+        connections.close_all()
+
+    def _park(self) -> None:
+        self._parked += 1
+        # What was submitted between the look at the queue and this line has woken nobody.
+        if not self._queue:
+            self._tokens.acquire()
+        self._parked -= 1
+
+    def _end(self, call: Attempt) -> None:
+        self._duration += WEIGHT * (call.ended - (call.started or call.ended) - self._duration)
+        self._count += 1
+        self._ended.append(call)
+        if not self._queue or len(self._ended) >= self.wake_at:
+            self._wake()
+
+    def take(self) -> list[Attempt]:
+        return take_all(self._ended)
+
+    def withdraw(self) -> list[Attempt]:
+        return take_all(self._queue)
+
+    def running(self) -> list[Attempt]:
+        return list(self._running.values())
+
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def idle(self) -> int:
+        return self.concurrency - len(self._running) - len(self._queue)
+
+    def count(self) -> int:
+        return self._count
+
+    def has_enough(self) -> bool:
+        ended = len(self._ended)
+        return ended >= self.wake_at or (ended > 0 and not self._queue)
+
+    def nudge(self) -> None:
+        """The estimate of short tasks was wrong: nothing ended although attempts wait."""
+        if self._queue and self._count == self._seen:
+            self._duration = max(self._duration, SHORT)
+            self._rouse(len(self._queue))
+        self._seen = self._count
+
+    def abandon(self, call: Attempt) -> None:
+        for ident, running in list(self._running.items()):
+            if running is call:
+                self._running.pop(ident, None)
+                self._start_replacement()
+
+    def _start_replacement(self) -> None:
+        self._started -= 1
+        if self._queue:
+            self._rouse(1)
+
+    def close(self) -> None:
+        self._closed = True
+        self._tokens.release(self._started + 1)

@@ -117,7 +117,7 @@ class AlertOps(BaseErrorHandler):
         reason = f"{error.task_id}: {error.message}"
         charge = context.results.get("charge", {}).get("charge", "")
         if charge:
-            self.gateway.refund(charge, key=f"{charge}:refund")
+            self.gateway.refund(charge, key=f"{context.job_id}:{charge}:refund")
             order.refunded_charge = charge
             reason += " (the money was given back)"
         order.status, order.attention = Order.Status.NEEDS_ATTENTION, reason[:300]

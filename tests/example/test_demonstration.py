@@ -52,7 +52,9 @@ class Run:
         return order
 
     def _entry(self, kind: str, reference: str) -> Entry:
-        return {"kind": kind, "order": self.orders[reference].number, "amount": "33.00"}
+        order = self.orders[reference]
+        key = f"{self._job(order).pk}:{kind}"
+        return {"kind": kind, "key": key, "order": order.number, "amount": "33.00"}
 
     def again(self, kind: str) -> None:
         """The gateway does this once more."""
@@ -102,6 +104,13 @@ def set_status(reference: str, status: str) -> Callable[[Run], None]:
         Order.objects.filter(pk=run.orders[reference].pk).update(status=status)
 
     return damage
+
+
+def test_orders_of_another_database_are_not_counted(run: Run) -> None:
+    """An order of the same number that another database had does not disturb."""
+    run.ledger.append({**run.ledger[0], "key": "01890a5d-ac96-774b-bcce-b302099a8057:charge"})
+
+    assert run.problems()["money"] == []
 
 
 def test_a_good_run_has_no_problems(run: Run) -> None:

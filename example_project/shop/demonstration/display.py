@@ -52,7 +52,7 @@ class Display:
         current = progress.current
         if progress.active and (current is None or current.status != "WAITING"):
             return
-        news = f"{progress.job.status} {current.attempts if current else ''}"
+        news = f"retry {current.attempts}" if progress.active and current else progress.word
         if self._said.get(progress.order.pk) != news:
             self._said[progress.order.pk] = news
             self.output.write(line(progress))

@@ -16,6 +16,7 @@ from .choices import JobStatus
 from .conf import get_config
 from .exceptions import TaskFailed
 from .handler_call import HandlerCall
+from .ids import short_id
 from .loggers import StdlibTaskLogger, logger_for
 from .outcomes import Committed, Raised, Returned
 from .sequences import TaskSequence
@@ -52,7 +53,7 @@ def news_of(call: Attempt) -> News:
         task_id=call.task_id,
         attempt=call.context.attempt,
         worker=call.worker,
-        label=claim.subject_label or f"{claim.sequence} {str(claim.job_id)[:8]}",
+        label=claim.subject_label or f"{claim.sequence} {short_id(claim.job_id)}",
         place=f"{claim.position + 1}/{len(claim.plan)}",
         seconds=(call.ended or 0.0) - (call.started or 0.0),
         failure=outcome.failure if isinstance(outcome, Raised) else None,

@@ -234,7 +234,7 @@ class SequenceChanged(TasksSeqError):
     """The sequence no longer has a task that this job still has to run."""
 
     def __init__(self, job_id: object, sequence: str, version: int, task_id: str = "") -> None:
-        short = str(job_id)[:8]
+        short = str(job_id)[-8:]
         started = f"job {short} was started with {sequence} v{version}"
         if task_id:
             text = (

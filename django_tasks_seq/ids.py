@@ -13,6 +13,15 @@ _last_ms = 0
 _counter = 0
 
 
+def short_id(job_id: UUID | str) -> str:
+    """The last eight digits of a job's id; the first are the same for all jobs of a minute.
+
+    >>> short_id("01a20c5d-3370-7000-830f-e72de635d053")
+    'e635d053'
+    """
+    return str(job_id)[-8:]
+
+
 def uuid7() -> UUID:
     """A UUIDv7 that sorts after every other made by this process.
 

@@ -24,7 +24,7 @@ from .choices import (
 )
 from .conf import get_config
 from .fields import JSONTextField
-from .ids import uuid7
+from .ids import short_id, uuid7
 from .querysets import JobQuerySet, PinnedManager, WorkerQuerySet
 
 JobManager = PinnedManager.from_queryset(JobQuerySet)
@@ -188,7 +188,7 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.subject_label or f"{self.sequence} {str(self.id)[:8]}"
+        return self.subject_label or f"{self.sequence} {short_id(self.id)}"
 
     @property
     def is_final(self) -> bool:

@@ -74,7 +74,7 @@ def _plan(plan: tuple[str, ...]) -> str:
     return json.dumps(plan, ensure_ascii=False)
 
 
-def _due(run_after: datetime | timedelta | None) -> Any:
+def _due(run_after: Any) -> Any:
     if run_after is None:
         return NOW
     if isinstance(run_after, timedelta):
@@ -88,7 +88,7 @@ def _due(run_after: datetime | timedelta | None) -> Any:
     )
 
 
-def _priority(priority: int) -> int:
+def _priority(priority: Any) -> int:
     if type(priority) is not int or not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
         raise ValueError(
             f"priority is {priority!r}: give a whole number from -100 to 100. {NOTHING}"
@@ -110,7 +110,7 @@ def _text(name: str, value: Any, limit: int) -> str:
     return value
 
 
-def _subject(subject: models.Model | None) -> tuple[str, str, str]:
+def _subject(subject: Any) -> tuple[str, str, str]:
     if subject is None:
         return "", "", ""
     if not isinstance(subject, models.Model) or subject.pk is None:

@@ -78,7 +78,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
 
 
 class PinnedManager(models.Manager[Any]):
-    """Reads and writes go to the alias that `TASKS_SEQ["DATABASE"]` names, unless `using()` says otherwise."""
+    """Uses the alias that `TASKS_SEQ["DATABASE"]` names, unless `using()` says otherwise."""
 
     use_in_migrations = False
 

@@ -23,6 +23,7 @@ from .exceptions import (
     UnknownTask,
 )
 from .handlers.base import Complete, RetryJob, RetryTask
+from .ids import short_id
 from .status import GIVEN_UP, resend
 from .transitions import JOB, TASK
 
@@ -70,12 +71,13 @@ def cancel(job: Snapshot, actor: Actor, *, force: bool = False) -> Change:
     _allowed("cancel", job, JobNotCancellable, "cancelled")
     if job.status == JobStatus.RUNNING and not force:
         return _request(job, actor, Requested.CANCEL)
-    values = {"status": JobStatus.CANCELLED, "finished_at": NOW, "requested": "", "resend_at": None}
+    values = {"finished_at": NOW, "requested": "", "resend_at": None, **GIVEN_UP}
+    values["status"] = JobStatus.CANCELLED
     kind = "force_cancel" if job.status == JobStatus.RUNNING else "cancel"
     return _change(
         job,
         "cancel",
-        values | GIVEN_UP,
+        values,
         actor.event(kind, job.status, JobStatus.CANCELLED),
         _at_rest(job),
     )
@@ -300,4 +302,4 @@ def _next_id(job: Snapshot) -> str:
 
 
 def _name(job: Snapshot) -> str:
-    return job.label or f"Job {str(job.job_id)[:8]}"
+    return job.label or f"Job {short_id(job.job_id)}"

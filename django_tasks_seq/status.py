@@ -188,7 +188,7 @@ class TaskStatusManager:
             events=(event,),
         )
         if running is not None:
-            task = {"status": TaskState.FAILED if fails else TaskState.READY}
+            task: dict[str, Any] = {"status": TaskState.FAILED if fails else TaskState.READY}
             task |= {"error": text, "crashes": max(crashes, running.crashes)}
             # The number is used up, the budget of retries is not: nobody knows that the task failed.
             task |= {"attempts": running.attempts, "budget_start": running.budget_start + 1}
@@ -277,7 +277,7 @@ def _ago(seconds: float | None) -> Moment | None:
     return None if seconds is None else Moment(-seconds)
 
 
-def resend(carried: bool) -> dict[str, Any]:
+def resend(carried: bool) -> dict[str, Any]:  # noqa: FBT001 (a column's value)
     """A carried job that is due is announced again when nobody begins it."""
     return {"resend_at": Moment(get_config().resend_seconds), "resends": 0} if carried else {}
 

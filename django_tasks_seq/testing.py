@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from django.db import connections
 
@@ -50,7 +51,7 @@ def drain(*, queues: Sequence[str] = (), max_jobs: int | None = None) -> int:
 
 def run_commit_hooks() -> None:
     """Call what waits for the commit of the test's transaction, which never comes."""
-    connection = connections[get_config().database]
+    connection: Any = connections[get_config().database]
     while connection.run_on_commit:
         _, hook, robust = connection.run_on_commit.pop(0)
         try:

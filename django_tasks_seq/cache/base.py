@@ -106,12 +106,12 @@ class BaseJobStore(BaseTaskCacheHandler):
         """Write each in full or not at all; one job appears once. Never waits for a row's lock."""
 
     def hold(self, job_id: UUID) -> None:
-        """Lock the job in the caller's transaction, waiting: the last thing before an atomic task commits."""
+        """Lock the job in the caller's transaction, waiting; the last thing an atomic task does."""
         raise StoreNotSupported(type(self).__name__, "commit a task together with its outcome")
 
     @abstractmethod
     def amend(self, job_id: UUID, decide: Decide) -> Change:
-        """Lock the job (waiting), let *decide* compute from what is there, write it; for people's verbs."""
+        """Lock the job (waiting), let *decide* compute from what is there, and write that."""
 
     @abstractmethod
     def results(self, job_id: UUID) -> dict[str, str | None]:

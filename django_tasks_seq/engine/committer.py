@@ -112,13 +112,19 @@ class Committer:
             self.onward.append(hand)
             return
         kind = HandlerDue.SUCCESS if succeeded else HandlerDue.ERROR
-        if isinstance(call, HandlerCall) or not handler_due_for(call.sequence, kind.value):
+        if isinstance(call, HandlerCall) or not self._has_handler(call, kind):
             self.hands.drop(hand)
             return
         claim.handler, claim.handler_attempts = kind.value, 1
         if isinstance(outcome, Returned | Committed):
             claim.payload = outcome.text
         self.onward.append(hand)
+
+    @staticmethod
+    def _has_handler(call: Attempt, kind: HandlerDue) -> bool:
+        return bool(
+            handler_due_for(call.sequence, "success" if kind == HandlerDue.SUCCESS else "error")
+        )
 
     def _broken(self, hand: Hand, write: Write, call: Attempt | None, error: Exception) -> None:
         """The database refused this outcome by itself: the task failed, for good."""

@@ -22,7 +22,7 @@ logger = logging.getLogger("django_tasks_seq.worker")
 class Dispatch:
     """Gives each hand's next attempt to the runner, or the claim back to the database."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (the parts of the engine that it joins)
         self,
         store: BaseJobStore,
         hands: Hands,

@@ -66,7 +66,7 @@ class Hand:
     def _unknown(self, options: EngineOptions) -> Change:
         claim = self.claim
         if (claim.unknown_for or 0.0) <= options.unknown_grace:
-            return MANAGER.defer(claim, random.uniform(0.3, 1.0) * UNKNOWN_DELAY)
+            return MANAGER.defer(claim, random.uniform(0.3, 1.0) * UNKNOWN_DELAY)  # noqa: S311 (jitter)
         task_id = claim.task_id if self.sequence else ""
         error = SequenceChanged(claim.job_id, claim.sequence, claim.version, task_id)
         failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)

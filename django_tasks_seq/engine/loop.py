@@ -52,7 +52,7 @@ class Engine:
     attempts were abandoned that a supervisor should start the process anew.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (what it is made of)
         self,
         store: BaseJobStore,
         options: EngineOptions,
@@ -85,6 +85,7 @@ class Engine:
         self._retries_at: list[float] = []
         self._backoff = 0.0
         self._is_dry = False
+        self._next_due: float | None = None
 
     # --- the life of a worker ------------------------------------------------------------------
 
@@ -128,9 +129,7 @@ class Engine:
             return True
         if not self._is_dry or self._backoff:
             return False
-        if self.options.burst:
-            return True
-        return self.options.until_empty and self.store.next_due() is None
+        return self.options.burst or (self.options.until_empty and self._next_due is None)
 
     def turn(self) -> None:
         """Once round: outcomes in, upkeep, claims, tasks out, wait."""
@@ -142,7 +141,10 @@ class Engine:
             self._backoff = 0.0
         except (OperationalError, InterfaceError) as error:
             self._lost_database(error)
-        if not (self.is_draining and self.is_done()):
+        if self.hands:
+            # What is in hand may leave something due: only a look after it can tell.
+            self._is_dry = False
+        if not self.is_done():
             self._wait()
 
     # --- the parts of a turn -------------------------------------------------------------------
@@ -232,6 +234,11 @@ class Engine:
             self.dispatch.hand_out(self.claiming.claim_handlers())
         self.claiming.is_due = self.claiming.is_due or not outlook.is_empty
         self._is_dry = outlook.is_empty
+        if self._is_dry and self.options.until_empty:
+            self._next_due = self.store.next_due()
+            # Below zero: a handler that somebody runs now.
+            pause = max(HELD_PAUSE, (self._next_due or 0.0) + EARLY)
+            self._poll_at = min(self._poll_at, time.monotonic() + pause)
 
     def _claim(self) -> None:
         while (

@@ -38,7 +38,9 @@ class ThreadRunner:
         self._queue: deque[Attempt] = deque()
         self._ended: deque[Attempt] = deque()
         self._running: dict[int, Attempt] = {}
+        # Each parked thread takes one token when it is roused.
         self._tokens = threading.Semaphore(0)
+        self._lock = threading.Lock()
         self._parked = 0
         self._started = 0
         self._duration = SHORT
@@ -53,15 +55,15 @@ class ThreadRunner:
 
     def _rouse(self, wanted: int) -> None:
         """Wake parked threads, and start new ones as long as there are fewer than may be."""
-        parked = min(wanted, self._parked)
+        with self._lock:
+            parked = min(wanted, self._parked)
+            self._parked -= parked
+            started = min(wanted - parked, self.concurrency - self._started)
+            self._started += started
         if parked:
             self._tokens.release(parked)
-        for _ in range(min(wanted - parked, self.concurrency - self._started)):
-            self._start()
-
-    def _start(self) -> None:
-        self._started += 1
-        threading.Thread(target=self._work, name="tasks-seq-task", daemon=True).start()
+        for _ in range(started):
+            threading.Thread(target=self._work, name="tasks-seq-task", daemon=True).start()
 
     def _work(self) -> None:
         me = threading.get_ident()
@@ -76,18 +78,19 @@ class ThreadRunner:
             self._running[me] = call
             call.run()
             self._running.pop(me, None)
-            if call.abandoned:
+            if _was_abandoned(call):
                 break
             self._end(call)
             tidy_connections()
         connections.close_all()
 
     def _park(self) -> None:
-        self._parked += 1
-        # What was submitted between the look at the queue and this line has woken nobody.
-        if not self._queue:
-            self._tokens.acquire()
-        self._parked -= 1
+        with self._lock:
+            # What was submitted since the look at the queue has woken nobody.
+            if self._queue:
+                return
+            self._parked += 1
+        self._tokens.acquire()
 
     def _end(self, call: Attempt) -> None:
         self._duration += WEIGHT * (call.ended - (call.started or call.ended) - self._duration)
@@ -132,10 +135,16 @@ class ThreadRunner:
                 self._start_replacement()
 
     def _start_replacement(self) -> None:
-        self._started -= 1
+        with self._lock:
+            self._started -= 1
         if self._queue:
             self._rouse(1)
 
     def close(self) -> None:
         self._closed = True
         self._tokens.release(self._started + 1)
+
+
+def _was_abandoned(call: Attempt) -> bool:
+    """Read anew: the engine may have set it while the task ran."""
+    return call.abandoned

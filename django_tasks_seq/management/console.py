@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import OutputWrapper
 from django.core.management.color import Style
 
+from ..ids import short_id
 from ..text import one_line
 
 LOGGER = "django_tasks_seq"
@@ -41,7 +42,7 @@ class JobLines(logging.Handler):
         message = record.getMessage()
         if "label" not in facts:
             mark = self._style.WARNING("!") if record.levelno >= logging.WARNING else "·"
-            job = f"  job {facts['job_id'][:8]}" if "job_id" in facts else ""
+            job = f"  job {short_id(facts['job_id'])}" if "job_id" in facts else ""
             return mark, one_line(f"{message}{job}")
         head = f"{facts['label'][:22]:<22} {facts['sequence']}"
         took = _seconds(facts["seconds"])

@@ -101,9 +101,10 @@ def _due(db: Database, due: Moment | datetime) -> tuple[str, list[Any]]:
 
 
 def _aware(value: Any) -> datetime:
-    if isinstance(value, str):
-        value = parse_datetime(value)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    found: datetime | None = parse_datetime(value) if isinstance(value, str) else value
+    if found is None:
+        raise ValueError(f"the database gave {value!r} for a time")
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _existing(db: Database, jobs: Sequence[NewJob]) -> dict[tuple[str, str | None], Job]:

@@ -82,7 +82,7 @@ def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim |
         )
         if not rows:
             return "running" if _exists(db, job_id) else "unknown_job"
-        refusal = _refusal(*rows[0], handler=handler)
+        refusal = _refusal(rows[0], handler)
         if refusal:
             return refusal
         if handler is None:
@@ -95,7 +95,8 @@ def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim |
         return _take(db, pick, [db.uuid(job_id)], lease, None, to_running=handler is None)[0]
 
 
-def _refusal(status: str, handler_due: str, due: bool, free: bool, *, handler: str | None) -> str:
+def _refusal(row: Sequence[Any], handler: str | None) -> str:
+    status, handler_due, due, free = row
     if handler is not None:
         if handler_due != handler:
             return "done" if status in FINAL else "not_next"

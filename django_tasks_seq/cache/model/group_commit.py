@@ -44,8 +44,10 @@ def _in_one_statement(
 ) -> dict[UUID, str]:
     columns = zip(
         *(
-            (c.job_id, c.token, c.task_id, c.position, c.attempt, c.result)
-            + (-c.started, -c.ended, c.ends, c.handler)
+            (
+                *(c.job_id, c.token, c.task_id, c.position, c.attempt, c.result),
+                *(-c.started, -c.ended, c.ends, c.handler),
+            )
             for c in checkpoints
         ),
         strict=True,
@@ -108,8 +110,10 @@ def _write_tasks(db: Database, checkpoints: Sequence[Checkpoint], worker_name: s
         f" {db.now('%s')}, {db.now('%s')}){OVERWRITE}"
     )
     rows: list[list[Any]] = [
-        [db.uuid(c.job_id), c.task_id, c.position, c.attempt, c.result, worker_name]
-        + [-c.started, -c.ended]
+        [
+            *(db.uuid(c.job_id), c.task_id, c.position, c.attempt, c.result, worker_name),
+            *(-c.started, -c.ended),
+        ]
         for c in checkpoints
     ]
     db.executemany(statement, rows)

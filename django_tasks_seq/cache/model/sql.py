@@ -38,7 +38,7 @@ class Database:
     @property
     def connection(self) -> BaseDatabaseWrapper:
         """This thread's connection."""
-        return connections[self.alias]  # type: ignore[no-any-return]
+        return connections[self.alias]
 
     @property
     def vendor(self) -> str:
@@ -114,7 +114,8 @@ class Database:
         """Run one statement; return its rows."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, params)
-            return cursor.fetchall()
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
 
     def among(self, pick: str) -> str:
         """`id` is one of those that the subquery *pick* selects, which is run once and not for each row.

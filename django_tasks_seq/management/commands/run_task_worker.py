@@ -46,7 +46,7 @@ def _seconds(text: str) -> float:
 
 
 class Command(BaseCommand):
-    help = "Run the tasks of jobs: until SIGTERM or Ctrl+C, which finish what runs; a second one does not wait."
+    help = "Run the tasks of jobs until SIGTERM or Ctrl+C; what runs is finished first."
     requires_migrations_checks = False
     _called_from_command_line = False
 
@@ -136,17 +136,13 @@ class Command(BaseCommand):
             )
 
     def _child_arguments(self, options: dict[str, Any]) -> list[str]:
+        given = ("queues", "concurrency", "async_concurrency", "max_jobs", "drain_timeout")
+        switches = ("burst", "until_empty", "no_color")
         arguments = ["--no-reload", f"--verbosity={options['verbosity']}"]
-        for name in ("queues", "concurrency", "async_concurrency", "max_jobs", "drain_timeout"):
-            if options[name] not in (None, ""):
-                arguments.append(f"--{name.replace('_', '-')}={options[name]}")
-        arguments += [
-            f"--{name.replace('_', '-')}" for name in ("burst", "until_empty") if options[name]
-        ]
+        arguments += [f"{_flag(n)}={options[n]}" for n in given if options[n] not in (None, "")]
+        arguments += [_flag(n) for n in switches if options[n]]
         if options["health_file"]:
             arguments.append(f"--health-file={options['health_file']}")
-        if options["no_color"]:
-            arguments.append("--no-color")
         return arguments
 
     # --- what people read ----------------------------------------------------------------------
@@ -177,6 +173,10 @@ class Command(BaseCommand):
         self.stdout.write(f"bye: {lines.succeeded} successful, {lines.failed} failed")
         if code:
             self.stderr.write(f"ends with exit code {code}: abandoned tasks, start it anew")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _queues(text: str) -> tuple[str, ...]:

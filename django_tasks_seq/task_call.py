@@ -42,6 +42,9 @@ class TaskCall(Attempt):
         self.task_id = claim.task_id
         self.adapter = spec.adapter
         self.timeout = spec.timeout if spec.timeout is not None else get_config().timeout
+        limit = store.atomic_limit() if spec.atomic else None
+        if limit is not None:
+            self.timeout = limit if self.timeout is None else min(limit, self.timeout)
         payload = decode(claim.payload) if value is UNREAD else value
         self.context = TaskContext(claim, store, payload, self.task_id, worker)
 

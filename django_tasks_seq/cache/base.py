@@ -109,6 +109,10 @@ class BaseJobStore(BaseTaskCacheHandler):
         """Lock the job in the caller's transaction, waiting; the last thing an atomic task does."""
         raise StoreNotSupported(type(self).__name__, "commit a task together with its outcome")
 
+    def atomic_limit(self) -> float | None:
+        """Seconds that an atomic task may take, where it holds up everybody else; None for no limit."""
+        return None
+
     @abstractmethod
     def amend(self, job_id: UUID, decide: Decide) -> Change:
         """Lock the job (waiting), let *decide* compute from what is there, and write that."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 
-from ...choices import AttemptOutcome
+from ...choices import AttemptOutcome, JobStatus
 from ...conf import get_config
 from ...exceptions import JobNotFound
 from ...models import Job, TaskAttempt
@@ -71,9 +71,7 @@ class ModelTaskCacheHandler(BaseJobStore):
     # --- what every store does -----------------------------------------------------------------
 
     def add(self, jobs: Sequence[NewJob]) -> list[Any]:
-        db = self.db
-        notify = db.vendor == "postgresql" and get_config().notify is not False
-        return list(adding.add(db, jobs, notify=notify))
+        return list(adding.add(self.db, jobs))
 
     def together(self) -> AbstractContextManager[Any]:
         return transaction.atomic(using=self.db.alias)
@@ -95,6 +93,10 @@ class ModelTaskCacheHandler(BaseJobStore):
         if db.wait_lock:
             db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(job_id)])
 
+    def atomic_limit(self) -> float | None:
+        # On SQLite it holds the only write lock, and nothing can renew a lease meanwhile.
+        return get_config().lease_seconds / 3 if self.db.vendor == "sqlite" else None
+
     def amend(self, job_id: UUID, decide: Decide) -> Change:
         db = self.db
         with db.atomic():
@@ -104,6 +106,8 @@ class ModelTaskCacheHandler(BaseJobStore):
             change = decide(_with_results(db, snapshots[0]))
             held = {s.job_id: (s.status, s.token, s.requested) for s in snapshots}
             writes.write_changes(db, [change], held, "")
+            if change.values.get("status") == JobStatus.READY and not snapshots[0].carried:
+                adding.notify(db)
         return change
 
     def results(self, job_id: UUID) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.utils.dateparse import parse_datetime
 
 from ...choices import JobStatus
+from ...conf import get_config
 from ...models import Job
 from ..changes import Moment, NewJob
 from .sql import JOB, Database, marks
@@ -24,13 +25,21 @@ COLUMNS = (
 )
 
 
-def add(db: Database, jobs: Sequence[NewJob], *, notify: bool) -> list[Job]:
+def notify(db: Database) -> None:
+    """Wake idle workers, once the transaction commits."""
+    if _notifies(db):
+        db.query("SELECT pg_notify(%s, '')", (CHANNEL,))
+
+
+def _notifies(db: Database) -> bool:
+    return db.vendor == "postgresql" and get_config().notify is not False
+
+
+def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     """Insert *jobs*; where (sequence, idempotency key) exists, return the job that has it."""
     times: dict[UUID, tuple[str, datetime, datetime]] = {}
     for start in range(0, len(jobs), BATCH):
         times.update(_insert(db, jobs[start : start + BATCH]))
-    if notify and any(not job.carried for job in jobs):
-        db.query("SELECT pg_notify(%s, '')", (CHANNEL,))
     existing = _existing(db, [job for job in jobs if job.id not in times])
     added: dict[tuple[str, str | None], Job] = {}
     found = []
@@ -48,12 +57,15 @@ def _insert(db: Database, jobs: Sequence[NewJob]) -> dict[UUID, tuple[str, datet
     rows = [_row(db, job) for job in jobs]
     values = ", ".join(f"({', '.join(mark for mark, _ in row)})" for row in rows)
     params = [param for row in rows for _, params in row for param in params]
-    returned = db.query(
+    insert = (
         f"INSERT INTO {JOB} ({COLUMNS}) VALUES {values}"
         " ON CONFLICT (sequence, idempotency_key) DO NOTHING"
-        " RETURNING id, status, run_after, created_at",
-        params,
+        " RETURNING id, status, run_after, created_at"
     )
+    if not jobs[0].carried and _notifies(db):
+        # One round trip for both; PostgreSQL sends equal notifications of a transaction once.
+        insert = f"WITH added AS ({insert}) SELECT added.*, pg_notify('{CHANNEL}', '') FROM added"
+    returned = db.query(insert, params)
     return {db.as_uuid(row[0]): (row[1], _aware(row[2]), _aware(row[3])) for row in returned}
 
 

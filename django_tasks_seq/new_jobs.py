@@ -16,7 +16,7 @@ from .exceptions import IdempotencyConflict
 from .handlers import start_handler_for
 from .ids import uuid7
 from .payload_types import check_payload_type
-from .payloads import encode
+from .payloads import decode, encode
 from .sequences import TaskSequence
 
 NOTHING = "Nothing was started."
@@ -65,8 +65,13 @@ def new_job(
 def refuse_conflicts(jobs: Sequence[Any], new: Sequence[NewJob]) -> None:
     """Raise IdempotencyConflict where a key had started a job with another payload."""
     for job, wanted in zip(jobs, new, strict=True):
-        if not job.was_started and encode(job.payload) != wanted.payload:
+        if not job.was_started and _sorted(job.payload) != _sorted(decode(wanted.payload)):
             raise IdempotencyConflict(wanted.sequence, wanted.idempotency_key or "", job.id)
+
+
+def _sorted(payload: Any) -> str:
+    """As text, in which `1` is not `True`; the order of keys does not matter."""
+    return json.dumps(payload, sort_keys=True)
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from .payloads import decode
 from .registry import find_sequence
 
 logger = logging.getLogger("django_tasks_seq.executor")
+BATCH = 500
 
 
 def after_commit(hook: Callable[[], None]) -> None:
@@ -35,8 +36,12 @@ def hand_over(store: BaseJobStore, job_ids: Sequence[UUID]) -> None:
 
 def send(store: BaseJobStore, job_ids: Sequence[UUID]) -> None:
     """Call `handle_start` for those of *job_ids* that are carried and due, now."""
-    for due in store.due(job_ids):
-        _call(due)
+    # Inline runs tasks by the executor, which stands beside this module and may not be imported yet.
+    from . import executor  # noqa: F401
+
+    for start in range(0, len(job_ids), BATCH):
+        for due in store.due(job_ids[start : start + BATCH]):
+            _call(due)
 
 
 def _call(due: Due) -> None:

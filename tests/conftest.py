@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from hypothesis import settings as hypothesis_settings
 
+from django_tasks_seq.testing import reset_clock
 from tests.helpers import WorkerProcess, own_connection
 
 # A slow machine is no failure: no test is judged by its time.
@@ -46,6 +47,13 @@ def _remove_sqlite(name: str) -> None:
     for end in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(name + end).unlink()
+
+
+@pytest.fixture(autouse=True)
+def _clock_of_the_database() -> Iterator[None]:
+    """Whatever a test advanced is set back."""
+    yield
+    reset_clock()
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from .sql import JOB, Database, marks
 BATCH = 500
 CHANNEL = "django_tasks_seq"
 
+Times = dict[UUID, tuple[str, datetime, datetime]]
+
 COLUMNS = (
     "id, sequence, version, plan, status, queue, priority, payload, carried, run_after,"
     " idempotency_key, subject_type, subject_id, subject_label, created_by, created_at, resend_at"
@@ -37,23 +39,25 @@ def _notifies(db: Database) -> bool:
 
 def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     """Insert *jobs*; where (sequence, idempotency key) exists, return the job that has it."""
-    times: dict[UUID, tuple[str, datetime, datetime]] = {}
-    for start in range(0, len(jobs), BATCH):
-        times.update(_insert(db, jobs[start : start + BATCH]))
-    existing = _existing(db, [job for job in jobs if job.id not in times])
-    added: dict[tuple[str, str | None], Job] = {}
-    found = []
-    for new in jobs:
-        key = (new.sequence, new.idempotency_key)
-        if new.id in times:
-            added[key] = _job(db, new, *times[new.id])
-            found.append(added[key])
-        else:
-            found.append(existing[key])
-    return found
+    times: Times = {}
+    existing: dict[tuple[str, str | None], Job] = {}
+    wanted = list(jobs)
+    while wanted:
+        for start in range(0, len(wanted), BATCH):
+            times.update(_insert(db, wanted[start : start + BATCH]))
+        refused = [job for job in wanted if job.id not in times]
+        existing.update(_existing(db, refused))
+        # The job that had the key may have been pruned between the two statements.
+        wanted = [job for job in refused if (job.sequence, job.idempotency_key) not in existing]
+    return [
+        _job(db, new, *times[new.id])
+        if new.id in times
+        else existing[new.sequence, new.idempotency_key]
+        for new in jobs
+    ]
 
 
-def _insert(db: Database, jobs: Sequence[NewJob]) -> dict[UUID, tuple[str, datetime, datetime]]:
+def _insert(db: Database, jobs: Sequence[NewJob]) -> Times:
     rows = [_row(db, job) for job in jobs]
     values = ", ".join(f"({', '.join(mark for mark, _ in row)})" for row in rows)
     params = [param for row in rows for _, params in row for param in params]
@@ -81,9 +85,10 @@ def _row(db: Database, job: NewJob) -> list[tuple[str, list[Any]]]:
         )
         status_params = due_params
     resend: tuple[str, list[Any]] = ("NULL", [])
-    if job.resend_after is not None:
-        wait = job.resend_after + (job.due.seconds if isinstance(job.due, Moment) else 0)
-        resend = (db.now("%s"), [wait])
+    if job.resend_after is not None and not later:
+        # One that waits is announced, and this time set, when it is promoted.
+        resend = (f"CASE WHEN {status} = '{JobStatus.READY}' THEN {db.now('%s')} END", [])
+        resend[1].extend([*status_params, job.resend_after])
     plain = [db.uuid(job.id), job.sequence, job.version, job.plan]
     middle = [job.queue, job.priority, job.payload, job.carried]
     last = [

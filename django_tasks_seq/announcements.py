@@ -16,6 +16,7 @@ from .choices import JobStatus
 from .conf import get_config
 from .exceptions import TaskFailed
 from .handler_call import HandlerCall
+from .handlers import handler_due_for
 from .ids import short_id
 from .loggers import StdlibTaskLogger, logger_for
 from .outcomes import Committed, Raised, Returned
@@ -69,6 +70,9 @@ def news_of(call: Attempt) -> News:
         news.job_status = JobStatus.SUCCESSFUL
     elif news.failure is not None and news.failure.delay is None:
         news.job_status = JobStatus.FAILED
+    if news.job_status and not news.is_handler:
+        due = "error" if news.job_status == JobStatus.FAILED else "success"
+        news.settled = not handler_due_for(call.sequence, due)
     return news
 
 

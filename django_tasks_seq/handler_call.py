@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from asgiref.sync import sync_to_async
 
-from . import repairs
 from .attempt import MANAGER, Attempt
 from .cache.changes import Failure
 from .choices import HANDLER_TASK_ID, AttemptOutcome, HandlerDue
@@ -29,6 +28,7 @@ from .outcomes import Decided, Gone, Outcome, Raised, Returned, Stopped
 from .payloads import decode, encode_result
 from .sequences import Retry, TaskSequence
 from .tasks import Adapter
+from .verdicts import change_outcome
 
 if TYPE_CHECKING:
     from .cache.base import BaseJobStore
@@ -105,12 +105,12 @@ class HandlerCall(Attempt):
         elif isinstance(verdict, Complete):
             value = verdict.result
         text, _ = encode_result(value, self.task_id)
+        if isinstance(verdict, RetryTask) and verdict.payload is None:
+            text = "null"  # None was given, which is not the same as nothing
         handler = handler_due_for(self.sequence, "success")
         change = self.store.amend(
             self.claim.job_id,
-            lambda job: repairs.change_outcome(
-                job, self.claim.token, verdict, text=text, handler=handler
-            ),
+            lambda job: change_outcome(job, self.claim.token, verdict, text=text, handler=handler),
         )
         return change.verb
 

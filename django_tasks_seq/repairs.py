@@ -13,7 +13,6 @@ from typing import Any
 from .cache.changes import NOW, Change, Snapshot, TaskRow, TaskWrite
 from .choices import AttemptOutcome, JobStatus, Requested, TaskState
 from .exceptions import (
-    ClaimLost,
     InvalidTransition,
     JobNotCancellable,
     JobNotPausable,
@@ -22,12 +21,10 @@ from .exceptions import (
     TaskNotSkippable,
     UnknownTask,
 )
-from .handlers.base import Complete, RetryJob, RetryTask
 from .ids import short_id
 from .status import GIVEN_UP, resend
 from .transitions import JOB, TASK
 
-VERDICT_LIMIT = 3
 CLEARED: dict[str, Any] = {
     "status": JobStatus.READY,
     "run_after": NOW,
@@ -74,7 +71,7 @@ def cancel(job: Snapshot, actor: Actor, *, force: bool = False) -> Change:
     values = {"finished_at": NOW, "requested": "", "resend_at": None, **GIVEN_UP}
     values["status"] = JobStatus.CANCELLED
     kind = "force_cancel" if job.status == JobStatus.RUNNING else "cancel"
-    return _change(
+    return change_of(
         job,
         "cancel",
         values,
@@ -89,20 +86,20 @@ def pause(job: Snapshot, actor: Actor) -> Change:
         return _request(job, actor, Requested.PAUSE)
     _allowed("pause", job, JobNotPausable, "paused")
     values = {"status": JobStatus.PAUSED, "resend_at": None}
-    return _change(job, "pause", values, actor.event("pause", job.status, JobStatus.PAUSED))
+    return change_of(job, "pause", values, actor.event("pause", job.status, JobStatus.PAUSED))
 
 
 def resume(job: Snapshot, actor: Actor) -> Change:
     """Let a paused job go on, or withdraw a pause that was asked of a running one."""
     if job.status == JobStatus.RUNNING and job.requested == Requested.PAUSE:
         event = actor.event("resume", job.status, job.status)
-        return _change(job, "request", {"requested": ""}, event)
+        return change_of(job, "request", {"requested": ""}, event)
     _allowed("resume", job, JobNotResumable, "resumed")
     status = JobStatus.WAITING if job.due_in > 0 else JobStatus.READY
     values: dict[str, Any] = {"status": status, "requested": ""}
     if status == JobStatus.READY:
         values |= resend(job.carried)
-    return _change(job, "resume", values, actor.event("resume", job.status, status))
+    return change_of(job, "resume", values, actor.event("resume", job.status, status))
 
 
 def retry(job: Snapshot, actor: Actor) -> Change:
@@ -116,9 +113,9 @@ def retry(job: Snapshot, actor: Actor) -> Change:
         )
     _allowed("retry", job, JobNotRetryable, "retried")
     row = job.next_row
-    tasks = () if row is None else (_renewed(row, "retry"),)
-    event = actor.event("retry", job.status, JobStatus.READY, task_id=_next_id(job))
-    return _change(job, "retry", CLEARED | resend(job.carried), event, tasks)
+    tasks = () if row is None else (renewed(row, "retry"),)
+    event = actor.event("retry", job.status, JobStatus.READY, task_id=next_id(job))
+    return change_of(job, "retry", CLEARED | resend(job.carried), event, tasks)
 
 
 def retry_from(job: Snapshot, actor: Actor, task_id: str) -> Change:
@@ -127,13 +124,13 @@ def retry_from(job: Snapshot, actor: Actor, task_id: str) -> Change:
     position = _position(job, task_id)
     if position > job.next_position:
         raise JobNotRetryable(
-            f"{_name(job)} cannot go on from {task_id!r}: {_next_id(job)!r} before it has not"
+            f"{_name(job)} cannot go on from {task_id!r}: {next_id(job)!r} before it has not"
             " succeeded. Retry from there, or skip it; nothing was changed.",
             job=job.job_id,
             status=job.status,
         )
     event = actor.event("retry", job.status, JobStatus.READY, task_id=task_id)
-    return _again(job, "retry_from", position, event)
+    return again(job, "retry_from", position, event)
 
 
 def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handler: str) -> Change:
@@ -142,7 +139,7 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
     position = _position(job, task_id)
     if position != job.next_position:
         raise TaskNotSkippable(
-            f"{_name(job)} stands before {_next_id(job)!r}, so {task_id!r} cannot be skipped now;"
+            f"{_name(job)} stands before {next_id(job)!r}, so {task_id!r} cannot be skipped now;"
             " nothing was changed.",
             job=job.job_id,
             status=job.status,
@@ -165,58 +162,13 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
     write = {"status": TaskState.SKIPPED, "result": result, "finished_at": NOW, "progress": None}
     task = TaskWrite(row.task_id, position, TASK["skip"].sources, write)
     event = actor.event("skip", job.status, values["status"], task_id=task_id)
-    return _change(job, "skip", values, event, (task,))
-
-
-def change_outcome(
-    job: Snapshot,
-    token: int,
-    verdict: RetryJob | RetryTask | Complete,
-    *,
-    text: str | None,
-    handler: str,
-) -> Change:
-    """What an error handler decided: *text* is the verdict's payload or result as JSON text.
-
-    Raises `ClaimLost` when the handler's claim is not the job's any more, `InvalidTransition` when
-    this job has been changed by that verdict three times already.
-    """
-    if job.token != token or not job.handler or job.status not in JOB["change_outcome"].sources:
-        raise ClaimLost(job.job_id)
-    kind = type(verdict).__name__
-    given = job.verdicts.get(kind, 0) + 1
-    if given > VERDICT_LIMIT:
-        raise InvalidTransition(
-            f"The error handler gave {kind} for the {given}. time, {VERDICT_LIMIT} are allowed;"
-            " the outcome stands.",
-            job=job.job_id,
-            status=job.status,
-        )
-    counted = {"verdicts": json.dumps({**job.verdicts, kind: given})}
-    actor = Actor(by="error handler", reason=kind)
-    if isinstance(verdict, Complete):
-        values = (
-            CLEARED | counted | {"status": JobStatus.SUCCESSFUL, "finished_at": NOW, "result": text}
-        )
-        values |= {"handler_due": handler} | (resend(job.carried) if handler else {})
-        event = actor.event("change_outcome", job.status, JobStatus.SUCCESSFUL)
-        return _change(job, "change_outcome", values, event)
-    event = actor.event("change_outcome", job.status, JobStatus.READY, task_id=_next_id(job))
-    if isinstance(verdict, RetryJob):
-        change = _again(job, "retry_from", 0, event)
-        change.values |= counted
-        return change
-    row = job.next_row
-    tasks = () if row is None else (_renewed(row, "retry"),)
-    if text is not None and tasks:
-        tasks[0].values["payload"] = text
-    return _change(job, "change_outcome", CLEARED | counted | resend(job.carried), event, tasks)
+    return change_of(job, "skip", values, event, (task,))
 
 
 # --- parts
 
 
-def _again(job: Snapshot, verb: str, position: int, event: dict[str, Any]) -> Change:
+def again(job: Snapshot, verb: str, position: int, event: dict[str, Any]) -> Change:
     """READY from *position* on; what had succeeded from there is history."""
     rows = [row for t in job.plan[position:] if (row := job.rows.get(t)) is not None]
     history = tuple(
@@ -229,8 +181,8 @@ def _again(job: Snapshot, verb: str, position: int, event: dict[str, Any]) -> Ch
         for row in rows
         if row.finished
     )
-    change = _change(
-        job, verb, CLEARED | resend(job.carried), event, tuple(_renewed(r, verb) for r in rows)
+    change = change_of(
+        job, verb, CLEARED | resend(job.carried), event, tuple(renewed(r, verb) for r in rows)
     )
     for task in change.tasks:
         task.values |= {"payload": None, "cursor": None, "result": None}
@@ -238,7 +190,7 @@ def _again(job: Snapshot, verb: str, position: int, event: dict[str, Any]) -> Ch
     return change
 
 
-def _renewed(row: TaskRow, verb: str) -> TaskWrite:
+def renewed(row: TaskRow, verb: str) -> TaskWrite:
     """A task with a new budget; the number of its next attempt goes on rising."""
     values = {
         "status": TaskState.READY,
@@ -263,10 +215,10 @@ def _at_rest(job: Snapshot) -> tuple[TaskWrite, ...]:
 
 def _request(job: Snapshot, actor: Actor, requested: Requested) -> Change:
     event = actor.event(f"{requested}_requested", job.status, job.status)
-    return _change(job, "request", {"requested": requested.value}, event)
+    return change_of(job, "request", {"requested": requested.value}, event)
 
 
-def _change(
+def change_of(
     job: Snapshot,
     verb: str,
     values: dict[str, Any],
@@ -296,7 +248,7 @@ def _position(job: Snapshot, task_id: str) -> int:
     return job.plan.index(task_id)
 
 
-def _next_id(job: Snapshot) -> str:
+def next_id(job: Snapshot) -> str:
     position = job.next_position
     return job.plan[position] if position < len(job.plan) else ""
 

@@ -58,44 +58,27 @@ class TaskStatusManager:
         self, claim: Claim, result: str | None, report: Report, *, handler: str, keep: bool
     ) -> Write:
         """The task succeeded. *handler* is due when it was the last; *keep*: the claim goes on."""
-        ends = claim.is_last
         if keep and not claim.suspect and claim.unknown_for is None:
-            return Checkpoint(
-                claim.job_id,
-                claim.token,
-                claim.task_id,
-                claim.position,
-                claim.attempt,
-                result,
-                report.started or 0.0,
-                report.ended,
-                ends,
-                handler if ends else "",
-            )
+            return _checkpoint(claim, result, report, handler)
         values: dict[str, Any] = {"suspect": False, "unknown_since": None}
-        if ends:
+        if claim.is_last:
             values |= {"status": JobStatus.SUCCESSFUL, "result": result}
             values |= self._end(handler, keep=keep, carried=claim.carried)
         elif not keep:
             values |= {"status": JobStatus.READY, "run_after": NOW, **GIVEN_UP}
             values |= resend(claim.carried)
-        task = _task(
-            claim,
-            "complete_task",
-            {
-                "status": TaskState.SUCCESSFUL,
-                "attempts": claim.attempt,
-                "result": result,
-                "error": "",
-                "progress": None,
-                "cursor": None,
-                "started_at": _ago(report.started),
-                "finished_at": _ago(report.ended),
-            },
-        )
-        return self._under(
-            claim, "complete_job" if ends else "complete_task", values, tasks=(task,)
-        )
+        task = {
+            "status": TaskState.SUCCESSFUL,
+            "attempts": claim.attempt,
+            "result": result,
+            "error": "",
+            "progress": None,
+            "cursor": None,
+            "started_at": _ago(report.started),
+            "finished_at": _ago(report.ended),
+        }
+        verb = "complete_job" if claim.is_last else "complete_task"
+        return self._under(claim, verb, values, tasks=(_task(claim, "complete_task", task),))
 
     def fail_attempt(
         self, claim: Claim, failure: Failure, report: Report, *, handler: str, keep: bool
@@ -271,6 +254,22 @@ class TaskStatusManager:
         return Change(
             verb, claim.job_id, claim.token, transition.sources, values, tasks, attempts, events
         )
+
+
+def _checkpoint(claim: Claim, result: str | None, report: Report, handler: str) -> Checkpoint:
+    """The common case, for which stores have a path of their own."""
+    return Checkpoint(
+        claim.job_id,
+        claim.token,
+        claim.task_id,
+        claim.position,
+        claim.attempt,
+        result,
+        report.started or 0.0,
+        report.ended,
+        claim.is_last,
+        handler if claim.is_last else "",
+    )
 
 
 def _ago(seconds: float | None) -> Moment | None:

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
     {"executor", "starting", "consuming", "announcements", "new_jobs"}
-    | {"attempt", "atomic", "outcomes", "status", "repairs"},
+    | {"attempt", "atomic", "outcomes", "status", "repairs", "task_call", "handler_call", "health", "verdicts"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}

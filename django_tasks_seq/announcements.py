@@ -71,8 +71,8 @@ def news_of(call: Attempt) -> News:
     elif news.failure is not None and news.failure.delay is None:
         news.job_status = JobStatus.FAILED
     if news.job_status and not news.is_handler:
-        due = "error" if news.job_status == JobStatus.FAILED else "success"
-        news.settled = not handler_due_for(call.sequence, due)
+        failed = news.job_status == JobStatus.FAILED
+        news.settled = not handler_due_for(call.sequence, "error" if failed else "success")
     return news
 
 

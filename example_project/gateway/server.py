@@ -9,6 +9,7 @@ charged. Some answers are lost after the card was charged, as happens in every n
 """
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -98,6 +99,11 @@ class GatewayServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], gateway: Gateway) -> None:
         super().__init__(address, GatewayHandler)
         self.gateway = gateway
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A customer that has gone, as a killed worker has, is no error of the gateway."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

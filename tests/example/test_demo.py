@@ -54,9 +54,9 @@ def manage(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "manage.py"), *arguments]
 
 
-def run_demo(environment: dict[str, str]) -> str:
+def run_demo(environment: dict[str, str], *options: str) -> str:
     done = subprocess.run(
-        manage("demo"),
+        manage("demo", *options),
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -86,6 +86,19 @@ def test_demo_runs_to_the_end_and_again(environment: dict[str, str]) -> None:
     assert "Order #1053" in second
     assert len(list((var / "media" / "invoices").glob("INV-*.pdf"))) == 18
     assert any((var / "mails").iterdir())
+
+
+def test_demo_survives_a_killed_worker(environment: dict[str, str]) -> None:
+    """A worker that is killed half-way costs nobody money or goods: another one ends its orders."""
+    slow = {"PICTURE_PACE": "0.1", "LEASE_SECONDS": "2"}
+    said = run_demo({**environment, **slow}, "--crash")
+
+    killed = re.search(r"was killed with (\d+) orders to go", said)
+    assert killed
+    assert int(killed[1]) > 0
+    assert "✓ 12 orders: 9 fulfilled, 3 failed as planned" in said
+    assert "nothing charged twice" in said
+    assert "✓ stock: every piece accounted for" in said
 
 
 def test_serve_opens_site_and_admin_and_stops_in_order(environment: dict[str, str]) -> None:

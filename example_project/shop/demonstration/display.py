@@ -41,6 +41,10 @@ class Display:
             for progress in progresses:
                 self._say_news(progress)
 
+    def leave(self) -> None:
+        """What is on the screen stays; the next drawing goes below."""
+        self._lines = 0
+
     def _redraw(self, progresses: Sequence[Progress]) -> None:
         width = shutil.get_terminal_size().columns - 1
         up = f"\x1b[{self._lines}F" if self._lines else ""

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from django_tasks_seq.conf import get_config
 from example_project.gateway.ledger import read_ledger
 from example_project.gateway.server import running_gateway
 from example_project.shop.catalogue import place_order, read_orders
@@ -21,12 +22,13 @@ from example_project.shop.demonstration.house import (
     open_shop,
     running,
 )
-from example_project.shop.demonstration.verify import verify
+from example_project.shop.demonstration.verify import Check, verify
 from example_project.shop.models import Order
 from example_project.shop.progress import read_progress
 
 LATENCY = 0.15
 PAUSE = 0.2
+KILL_AFTER = 5
 
 
 class Command(BaseCommand):
@@ -39,54 +41,72 @@ class Command(BaseCommand):
         """Options of the command line."""
         parser.add_argument("--concurrency", type=int, default=4, help="tasks at once (4)")
         parser.add_argument("--timeout", type=float, default=110, help="seconds at most (110)")
+        parser.add_argument(
+            "--crash", action="store_true", help="kill the worker half-way; another takes over"
+        )
 
-    def handle(self, *, concurrency: int, timeout: float, **options: Any) -> None:
+    def handle(self, *, concurrency: int, timeout: float, crash: bool, **options: Any) -> None:
         """Run it."""
-        user = open_shop()
-        self._say("migrated", user)
+        deadline = time.monotonic() + timeout
+        self.display = Display(self.stdout, self.style)
+        self._say("migrated", open_shop())
         with running_gateway(LEDGER, latency=LATENCY) as gateway:
             orders = {new.reference: place_order(new) for new in read_orders()}
-            arguments = ["run_task_worker", "--until-empty", "--concurrency", str(concurrency)]
-            with running(arguments, gateway.url, WORKER_LOG) as worker:
-                self._say(
-                    f"gateway {gateway.url}",
-                    f"worker {worker.pid} ({concurrency} threads)",
-                    f"{len(orders)} orders started",
-                )
-                self._watch(orders, worker, time.monotonic() + timeout)
-        self._report(orders)
+            self._say(f"gateway {gateway.url}", f"{len(orders)} orders started")
+            worker = ["run_task_worker", "--no-reload", "--concurrency", str(concurrency)]
+            # What a killed worker had is not due before its lease is over, and so no reason to stay.
+            ending = [] if crash else ["--until-empty"]
+            for kill_after in [KILL_AFTER, None] if crash else [None]:
+                with running([*worker, *ending], gateway.url, WORKER_LOG) as process:
+                    self._say(f"worker {process.pid} ({concurrency} threads)")
+                    self._watch(orders, process, deadline, kill_after, is_ending=not crash)
+        self._report(verify(orders, read_ledger(LEDGER), shop_config().mail_dir, crashed=crash))
 
     def _say(self, *done: str) -> None:
         tick = self.style.SUCCESS("✓")
         self.stdout.write("   ".join(f"{tick} {text}" for text in done))
 
     def _watch(
-        self, orders: dict[str, Order], worker: subprocess.Popen[bytes], deadline: float
+        self,
+        orders: dict[str, Order],
+        worker: subprocess.Popen[bytes],
+        deadline: float,
+        kill_after: int | None,
+        *,
+        is_ending: bool,
     ) -> None:
-        display = Display(self.stdout, self.style)
         while True:
-            ended = worker.poll() is not None
+            code = worker.poll()
             progresses = read_progress(orders.values())
-            display.show(progresses)
-            if ended and worker.returncode:
-                raise CommandError(f"The worker ended with {worker.returncode}; see {WORKER_LOG}")
-            if ended and any(progress.active for progress in progresses):
-                raise CommandError(f"The worker ended before its orders; see {WORKER_LOG}")
-            if ended:
+            self.display.show(progresses)
+            active = sum(progress.active for progress in progresses)
+            if code:
+                raise CommandError(f"The worker ended with {code}; see {WORKER_LOG}")
+            # A worker of `make serve` may still have some of them when ours has ended.
+            if not active and (code == 0 or not is_ending):
+                return
+            if kill_after is not None and len(orders) - active >= kill_after:
+                self._kill(worker, active)
                 return
             if time.monotonic() > deadline:
                 raise CommandError(f"Not done in time; see {WORKER_LOG}")
             time.sleep(PAUSE)
 
-    def _report(self, orders: dict[str, Order]) -> None:
-        mail_dir = shop_config().mail_dir
-        checks = verify(orders, read_ledger(LEDGER), mail_dir)
+    def _kill(self, worker: subprocess.Popen[bytes], active: int) -> None:
+        worker.kill()
+        self.display.leave()
+        lease = get_config().lease_seconds
+        said = f"worker {worker.pid} was killed with {active} orders to go"
+        self.stdout.write(self.style.WARNING(f"✗ {said}; what it had goes on in {lease} s"))
+
+    def _report(self, checks: list[Check]) -> None:
         for check in checks:
             mark = self.style.ERROR("✗") if check.problems else self.style.SUCCESS("✓")
             self.stdout.write(f"{mark} {check.text}")
             for problem in check.problems:
                 self.stdout.write(self.style.ERROR(f"    {problem}"))
-        files = (Path(settings.MEDIA_ROOT) / "invoices", mail_dir, LEDGER, WORKER_LOG)
+        media, mail_dir = Path(settings.MEDIA_ROOT), shop_config().mail_dir
+        files = (media / "invoices", mail_dir, LEDGER, WORKER_LOG)
         invoices, mails, ledger, log = (_short(path) for path in files)
         self.stdout.write(
             f"Invoices: {invoices}   Mails: {mails}   Ledger: {ledger}   Worker: {log}"

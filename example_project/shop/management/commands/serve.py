@@ -13,6 +13,7 @@ from example_project.shop.demonstration.house import LEDGER, WORKER_LOG, open_sh
 
 LATENCY = 0.3
 PAUSE = 0.5
+WORKER = ["run_task_worker", "--no-reload", "--drain-timeout", "10"]
 
 
 class Command(BaseCommand):
@@ -47,7 +48,7 @@ class Command(BaseCommand):
     def _keep_a_worker(self, gateway: str, serving: subprocess.Popen[bytes]) -> NoReturn:
         """As a supervisor would: a worker that ends is followed by a new one."""
         while True:
-            with running(["run_task_worker"], gateway, WORKER_LOG) as worker:
+            with running(WORKER, gateway, WORKER_LOG) as worker:
                 self.stdout.write(f"Worker   process {worker.pid}, says {WORKER_LOG}")
                 while worker.poll() is None:
                     if serving.poll() is not None:

@@ -102,8 +102,7 @@ def test_commands_exist_and_take_these_arguments(path: Path) -> None:
 
 def parse(name: str, arguments: list[str], line: str) -> None:
     assert name in get_commands(), line
-    app = get_commands()[name]
-    command = load_command_class(app, name) if isinstance(app, str) else app
+    command = load_command_class(get_commands()[name], name)
     try:
         command.create_parser("manage.py", name).parse_args(arguments)
     except SystemExit:

@@ -46,8 +46,11 @@ DATABASES = {
     "jobs": database("jobs", env("JOBS_DATABASE_URL", default=_jobs_url), suffix="_jobs"),
 }
 
+# Tests of worker processes choose leases and the like through the environment.
+TASKS_SEQ: dict[str, Any] = env.json("TASKS_SEQ_TEST_SETTINGS", default={})
+
 SECRET_KEY = "tests-only"
-DEBUG = False
+DEBUG = env.bool("TASKS_SEQ_TEST_DEBUG", default=False)
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"

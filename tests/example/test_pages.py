@@ -116,6 +116,7 @@ def test_order_page_shows_progress_of_a_running_task(client: Client, placed: Ord
 
     assert '<progress max="6" value="4">' in page
     assert "attempt 2, 4 of 6" in page
+    assert 'data-said="Being fulfilled, 1 of 6 tasks done"' in page
 
 
 def test_short_task_without_a_row_is_shown_running(client: Client, placed: Order) -> None:

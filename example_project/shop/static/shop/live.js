@@ -7,6 +7,13 @@ function isActive(box) {
   return box.firstElementChild?.dataset.active === "yes";
 }
 
+// Only the news is read aloud, not the whole page again.
+function say(box) {
+  const place = document.getElementById(box.dataset.says ?? "");
+  const news = box.firstElementChild?.dataset.said ?? "";
+  if (place && place.textContent !== news) place.textContent = news;
+}
+
 function watch(box) {
   let shown = "";
 
@@ -18,6 +25,7 @@ function watch(box) {
         if (answer.ok && text !== shown) {
           shown = text;
           box.innerHTML = text;
+          say(box);
         }
       } catch {
         // The server is away for a moment; the next turn asks again.

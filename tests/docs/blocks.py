@@ -2,11 +2,13 @@
 
 A Python block that begins with `# shop/tasks_sequences.py` is run as the module of that name in a
 package `shop`, whose models are those of the test app; one that begins with `# settings.py` sets
-`TASKS_SEQ` for the rest of its page; any other is run as one goes through a page in a shell.
+`TASKS_SEQ` for the rest of its page; any other is run as one goes through a page in a shell. The
+methods of a `TestCase` are run where it is shown.
 """
 
 import re
 import sys
+import unittest
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from django.test import override_settings
+from django.test import TestCase, override_settings
 from sybil import Example, Sybil
 from sybil.evaluators.python import pad
 from sybil.parsers.markdown import CodeBlockParser
@@ -93,7 +95,9 @@ class Page:
             chosen = {key: given[key] for key in ("TASKS_SEQ",) if key in given}
             self._stack.enter_context(override_settings(**chosen))
         else:
-            exec(code, vars(self._module(file[1].replace("/", "."))))
+            module = self._module(file[1].replace("/", "."))
+            exec(code, vars(module))
+            run_tests(module)
 
     def _module(self, name: str) -> ModuleType:
         if name not in sys.modules:
@@ -101,6 +105,17 @@ class Page:
             module.__package__ = name.rpartition(".")[0]
             sys.modules[name] = module
         return sys.modules[name]
+
+
+def run_tests(module: ModuleType) -> None:
+    """Run the methods of a page's `TestCase`s, inside the transaction of the test that runs the page."""
+    for value in list(vars(module).values()):
+        if isinstance(value, type) and issubclass(value, TestCase) and value is not TestCase:
+            for name in unittest.defaultTestLoader.getTestCaseNames(value):
+                case = value(name)
+                case.setUp()
+                getattr(case, name)()
+                case.tearDown()
 
 
 def blocks(path: Path, language: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Every Python block of the documentation runs, and every command and link in it exists."""
 
 import copy
+import json
 import re
 import shlex
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import get_commands, load_command_class
 
 from django_tasks_seq import TaskSequence, executor, register_sequence
@@ -158,6 +160,22 @@ def test_the_readme_s_example_fulfils_an_order(rf: Any) -> None:
     assert (job.status, job.result) == ("SUCCESSFUL", "receipt for 19.90")
     assert order.status == "fulfilled"
     assert page.gateway.charges == {f"{job.id}:charge": "receipt for 19.90"}
+
+
+@pytest.mark.django_db
+def test_the_how_to_s_view_starts_one_job(rf: Any) -> None:
+    """The view of "Start a job from a view", called twice, saves the order and starts one job."""
+    order = Order.objects.create(number="1049")
+    request = rf.post("/")
+    request.user = AnonymousUser()
+    with Page(ROOT / "docs/how-to/start-from-a-view.md").opened() as page:
+        page.run()
+        answers = [sys.modules["shop.views"].pay(request, order.pk) for _ in range(2)]
+
+    order.refresh_from_db()
+    (job,) = Job.objects.for_subject(order)
+    assert [json.loads(answer.content) for answer in answers] == [{"job": str(job.id)}] * 2
+    assert (order.status, job.created_by) == ("paid", "AnonymousUser")
 
 
 def test_the_readme_s_example_is_short() -> None:

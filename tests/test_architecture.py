@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
     {"executor", "starting", "consuming", "announcements", "new_jobs"}
-    | {"attempt", "atomic", "outcomes", "status", "repairs", "task_call", "handler_call", "health", "verdicts"},
+    | {"attempt", "atomic", "outcomes", "status", "repairs", "unknown", "task_call", "handler_call", "health", "verdicts"},
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}
@@ -91,7 +91,7 @@ def inner_imports(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, names below the package) of each import from the package itself."""
     for line, name in imports(path):
         first, *rest = name.split(".")
-        if first == PACKAGE.name:
+        if first == PACKAGE.name and rest != ["__version__"]:
             yield line, rest
 
 

@@ -65,9 +65,8 @@ TEMPLATES = [
 
 def database() -> dict[str, Any]:
     """The database of `DATABASE_URL`; SQLite is set up so that many writers do not collide."""
-    config: dict[str, Any] = env.db_url(
-        "DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'acme.sqlite3'}"
-    )
+    url = env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'acme.sqlite3'}"
+    config: dict[str, Any] = env.db_url_config(url)
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",

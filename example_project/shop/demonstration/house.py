@@ -41,7 +41,8 @@ def make_user() -> None:
 
 def start(arguments: Sequence[str], gateway_url: str, log: Path | None) -> subprocess.Popen[bytes]:
     """Start a management command as a process; what it says goes to the log, or is said by us."""
-    environment = {**os.environ, "GATEWAY_URL": gateway_url, "PYTHONUNBUFFERED": "1"}
+    quiet = {"PYTHONUNBUFFERED": "1", "DJANGO_RUNSERVER_HIDE_WARNING": "true"}
+    environment = {**os.environ, **quiet, "GATEWAY_URL": gateway_url}
     command = [sys.executable, "-m", "django", *arguments]
     with ExitStack() as stack:
         out = stack.enter_context(log.open("ab")) if log else None

@@ -49,7 +49,7 @@ class Command(BaseCommand):
         """As a supervisor would: a worker that ends is followed by a new one."""
         while True:
             with running(WORKER, gateway, WORKER_LOG) as worker:
-                self.stdout.write(f"Worker   process {worker.pid}, says {WORKER_LOG}")
+                self.stdout.write(f"Worker   process {worker.pid}, writes to {WORKER_LOG}")
                 while worker.poll() is None:
                     if serving.poll() is not None:
                         raise CommandError(f"The site ended with {serving.returncode}.")

@@ -19,7 +19,8 @@ from .handler_call import HandlerCall
 from .handlers import handler_due_for
 from .ids import short_id
 from .loggers import StdlibTaskLogger, logger_for
-from .outcomes import Committed, Raised, Returned
+from .outcomes import Committed, Decided, Raised, Returned
+from .registry import find_sequence
 from .sequences import TaskSequence
 
 DEFAULT_LOGGER = f"{StdlibTaskLogger.__module__}.{StdlibTaskLogger.__qualname__}"
@@ -61,11 +62,13 @@ def news_of(call: Attempt) -> News:
         is_handler=isinstance(call, HandlerCall),
     )
     if isinstance(call, HandlerCall):
-        news.settled = isinstance(outcome, Returned) or (
-            news.failure is not None and news.failure.delay is None
-        )
         is_error = call.kind == "error"
         news.job_status = JobStatus.FAILED if is_error else JobStatus.SUCCESSFUL
+        if isinstance(outcome, Decided):
+            news.job_status, news.settled = outcome.settled, bool(outcome.settled)
+        else:
+            given_up = news.failure is not None and news.failure.delay is None
+            news.settled = isinstance(outcome, Returned) or given_up
     elif isinstance(outcome, Returned | Committed) and claim.is_last:
         news.job_status = JobStatus.SUCCESSFUL
     elif news.failure is not None and news.failure.delay is None:
@@ -99,6 +102,14 @@ def tell(news: News) -> None:
     _send(signals.task_finished, news, task=True, status=status, error=error)
     if news.settled:
         _send_job_finished(news)
+
+
+def tell_settled(job_id: UUID, sequence: str, status: str) -> None:
+    """Send `job_finished` of a job that no task or handler of it has ended; nothing for ""."""
+    if status and signals.job_finished.has_listeners():
+        signals.job_finished.send_robust(
+            sender=find_sequence(sequence), job_id=job_id, sequence=sequence, status=status
+        )
 
 
 def tell_begun(call: Attempt) -> None:

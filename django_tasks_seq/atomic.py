@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import OperationalError, transaction
 
 from .choices import AttemptOutcome
 from .conf import get_config
@@ -13,10 +14,21 @@ from .outcomes import Committed, Gone, Outcome, Raised, Returned
 if TYPE_CHECKING:
     from .task_call import TaskCall
 
+logger = logging.getLogger("django_tasks_seq.executor")
 # A deadlock or a serialization failure rolled everything back, so the task has not happened yet.
 TRIES = 10
 TRANSIENT_SQLSTATES = ("40P01", "40001")
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+
+
+class Flag:
+    """Whether something has happened."""
+
+    is_set = False
+
+    def set(self) -> None:
+        """It has."""
+        self.is_set = True
 
 
 class _RollBackError(Exception):
@@ -36,13 +48,24 @@ def run_atomic(attempt: TaskCall) -> Outcome:
 
 
 def _once(attempt: TaskCall) -> Outcome:
+    alias, committed = get_config().database, Flag()
+    outcome: Outcome = Gone()
+    # Inside a test's transaction nothing is committed here, and no hook is called.
+    is_inner = transaction.get_connection(alias).in_atomic_block
     try:
-        with transaction.atomic(using=get_config().database):
-            return _call_and_write(attempt)
+        with transaction.atomic(using=alias):
+            if not is_inner:
+                # The first hook of the transaction: those of the task come after it.
+                transaction.on_commit(committed.set, using=alias)
+            outcome = _call_and_write(attempt)
     except _RollBackError as rolled_back:
         return rolled_back.outcome
-    except DatabaseError as error:  # the commit itself: a deferred constraint, a lost connection
-        return Raised(attempt.failure(error, AttemptOutcome.FAILED), error)
+    except BaseException as error:
+        if not committed.is_set:  # a deferred constraint, a lost connection
+            return Raised(attempt.failure(error, AttemptOutcome.FAILED), error)
+        facts = {"job_id": str(attempt.claim.job_id), "task_id": attempt.task_id}
+        logger.exception("an on_commit hook of an atomic task failed", extra=facts)
+    return outcome
 
 
 def _call_and_write(attempt: TaskCall) -> Committed:

@@ -86,7 +86,7 @@ class Attempt:
     def _begin(self) -> None:
         self.started = time.monotonic()
         if self.timeout is not None:
-            self.deadline = self.started + self.timeout
+            self.deadline = self.context.deadline = self.started + self.timeout
 
     def call(self) -> Outcome:
         """Call user code; what it raised is an outcome, too."""
@@ -99,12 +99,15 @@ class Attempt:
         return self.returned(result)
 
     async def _acall(self) -> Outcome:
+        limit = asyncio.timeout(self.timeout)
         try:
             argument = await self.aargument()
             with scope() as resolve:
-                result = await self.adapter.build(resolve)(argument, self.context)
+                async with limit:
+                    result = await self.adapter.build(resolve)(argument, self.context)
         except BaseException as error:  # noqa: BLE001 (user code may raise anything, SystemExit too)
-            return self.failed(error)
+            is_ours = isinstance(error, TimeoutError) and limit.expired()
+            return self.timed_out() if is_ours else self.failed(error)
         return await self.asettle(self.returned(result))
 
     def argument(self) -> Any:

@@ -13,21 +13,24 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from django.db import close_old_connections
+from django.db import connections
 
 from . import announcements
 from .attempt import MANAGER, Attempt
 from .cache.base import BaseJobStore
-from .cache.changes import Applied, Claim, Held, Write
+from .cache.changes import Applied, Change, Claim, Failure, Held, Write
+from .choices import AttemptOutcome
 from .conf import get_config
+from .errors_text import describe_exception
+from .exceptions import UnknownTask
 from .handler_call import HandlerCall
-from .outcomes import Committed, Decided, Gone, Raised, Stopped
+from .outcomes import Gone, Raised, Returned, Stopped
 from .registry import find_sequence
 from .starting import hand_over
 from .task_call import TaskCall
+from .unknown import set_aside
 
 logger = logging.getLogger("django_tasks_seq.executor")
-UNKNOWN_DELAY = 30.0
 BUSY_PAUSE = 0.05
 
 
@@ -54,57 +57,81 @@ def execute(store: BaseJobStore, job_id: UUID, task_id: str) -> TaskRun:
         return TaskRun(ran=False, reason=claim)
     call = _call(store, claim)
     if isinstance(call, TaskRun):
+        hand_over(store, [job_id])
         return call
     with RENEWER.renewing(call):
-        if call.must_show:
-            _apply(store, MANAGER.start_task(claim, call.report()))
-            claim.begun = True
-        announcements.tell_begun(call)
-        if call.is_async:
-            async_to_sync(call.arun)()
-        else:
-            call.run()
-        outcome = _record(store, call)
+        outcome = _run(store, call)
     hand_over(store, [job_id])
     return TaskRun(ran=True, outcome=outcome)
 
 
 def _call(store: BaseJobStore, claim: Claim) -> Attempt | TaskRun:
     sequence = find_sequence(claim.sequence)
+    if claim.requested and not claim.handler:
+        _write(store, claim, MANAGER.stop(claim, claim.requested))
+        return TaskRun(ran=False, reason="cancelled" if claim.requested == "cancel" else "paused")
+    aside = set_aside(claim, sequence, get_config().unknown_task_grace)
+    if aside is not None:
+        _write(store, claim, aside)
+        return TaskRun(ran=False, reason="unknown_task")
     if claim.handler:
         return HandlerCall(store, claim, sequence, worker=worker_name(), keep=False)
-    if claim.requested:
-        _apply(store, MANAGER.stop(claim, claim.requested))
-        return TaskRun(ran=False, reason="cancelled" if claim.requested == "cancel" else "paused")
     spec = sequence.spec(claim.task_id) if sequence else None
     if sequence is None or spec is None:
-        _apply(store, MANAGER.defer(claim, UNKNOWN_DELAY))
-        return TaskRun(ran=False, reason="unknown_task")
+        raise UnknownTask(claim.task_id, claim.sequence)
     return TaskCall(store, claim, sequence, spec, worker=worker_name(), keep=False)
+
+
+def _run(store: BaseJobStore, call: Attempt) -> str:
+    if call.must_show:
+        shown = _apply(store, MANAGER.start_task(call.claim, call.report()))
+        if call.claim.job_id not in shown.done:
+            return "LOST"
+        call.claim.begun = True
+    announcements.tell_begun(call)
+    if call.is_async:
+        async_to_sync(call.arun)()
+    else:
+        call.run()
+    return _record(store, call)
 
 
 def _record(store: BaseJobStore, call: Attempt) -> str:
     write = call.write()
-    job_id = call.claim.job_id
     if write is not None:
         applied = _apply(store, write)
-        if job_id in applied.broken:
-            logger.error("outcome refused by the database", extra={"job_id": str(job_id)})
-        if job_id not in applied.done:
+        error = applied.broken.get(call.claim.job_id)
+        if error is not None and isinstance(call.outcome, Returned):
+            # The database refuses what the task returned: it failed, for good.
+            failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
+            call.outcome = Raised(failure, error)
+            return _record(store, call)
+        if call.claim.job_id not in applied.done:
+            logger.warning("outcome refused", extra={"job_id": str(call.claim.job_id)})
             return "LOST"
-    match call.outcome:
-        case None | Gone():
-            return "LOST"
-        case Stopped():
-            return "RELEASED"
-        case Committed(requested=requested) if requested and not call.claim.is_last:
-            pass
-        case Decided():
-            return "SUCCESSFUL"
+        _tell_settled(call, write, applied.done[call.claim.job_id])
+    if call.outcome is None or isinstance(call.outcome, Gone):
+        return "LOST"
+    if isinstance(call.outcome, Stopped):
+        return "RELEASED" if write is not None else "LOST"
     announcements.tell(announcements.news_of(call))
     if isinstance(call.outcome, Raised):
         return "FAILED" if call.outcome.failure.delay is None else "WAITING"
     return "SUCCESSFUL"
+
+
+def _tell_settled(call: Attempt, write: Write, requested: str) -> None:
+    """Of jobs that end because a person asked for it; of others `announcements.tell` tells."""
+    written = write.heeding(requested) if isinstance(write, Change) else write
+    asked = written is not write or isinstance(call.outcome, Stopped)
+    if asked and isinstance(written, Change):
+        announcements.tell_settled(call.claim.job_id, call.claim.sequence, written.settles)
+
+
+def _write(store: BaseJobStore, claim: Claim, change: Change) -> None:
+    """Write what takes the place of an attempt."""
+    if claim.job_id in _apply(store, change).done:
+        announcements.tell_settled(claim.job_id, claim.sequence, change.settles)
 
 
 def _apply(store: BaseJobStore, write: Write) -> Applied:
@@ -133,7 +160,13 @@ class Renewer:
 
     @contextmanager
     def renewing(self, call: Attempt) -> Iterator[None]:
-        """Renew the claim of *call* while the block runs."""
+        """Renew the claim of *call* while the block runs; not inside the caller's transaction.
+
+        What is not committed cannot be seen, let alone renewed, from another thread.
+        """
+        if connections[get_config().database].in_atomic_block:
+            yield
+            return
         with self._lock:
             self._calls[call.claim.job_id] = call
             if self._thread is None or not self._thread.is_alive():
@@ -160,15 +193,12 @@ class Renewer:
                 renew(calls)
             except Exception:
                 logger.exception("leases could not be renewed")
-        close_old_connections()
+                connections.close_all()
+        connections.close_all()
 
 
 def renew(calls: list[Attempt]) -> None:
     """Renew the claims of *calls*, show what runs, and pass on what people requested."""
-    now = time.monotonic()
-    for call in calls:
-        if call.deadline is not None and now > call.deadline:
-            call.context.stop_reason = call.context.stop_reason or "timeout"
     by_store: dict[int, list[Attempt]] = {}
     for call in calls:
         by_store.setdefault(id(call.store), []).append(call)
@@ -187,12 +217,13 @@ def renew(calls: list[Attempt]) -> None:
 
 def show(store: BaseJobStore, calls: list[TaskCall]) -> None:
     """Write the RUNNING rows of tasks that run for a while, with their progress."""
-    writes = [MANAGER.start_task(c.claim, c.report()) for c in calls if c.outcome is None]
-    if not writes:
-        return
-    applied = store.apply(writes, calls[0].worker)
-    for call in calls:
-        call.claim.begun = call.claim.begun or call.claim.job_id in applied.done
+    running = [call for call in calls if call.outcome is None]
+    for call in running:
+        # Before it is: the thread of the task may release its claim meanwhile, and with it that row.
+        call.claim.begun = True
+    if running:
+        writes = [MANAGER.start_task(call.claim, call.report()) for call in running]
+        store.apply(writes, running[0].worker)
 
 
 RENEWER = Renewer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,9 @@ class TaskContext:
         self.task_id: str = task_id
         self.attempt: int = claim.handler_attempts if claim.handler else claim.attempt
         self.payload: Any = payload
-        self.stop_reason: str | None = None
+        # By the monotonic clock; set when the attempt begins.
+        self.deadline: float | None = None
+        self._stop_reason: str | None = None
         self._claim = claim
         self._store = store
         self._worker = worker
@@ -125,6 +128,18 @@ class TaskContext:
         return decode(self._new_cursor if self._new_cursor is not None else self._cursor)
 
     @property
+    def stop_reason(self) -> str | None:
+        """Why the task should come to an end soon, one of `STOP_REASONS`; None while it may go on."""
+        is_late = self.deadline is not None and time.monotonic() >= self.deadline
+        if self._stop_reason is None and is_late:
+            self._stop_reason = "timeout"
+        return self._stop_reason
+
+    @stop_reason.setter
+    def stop_reason(self, reason: str | None) -> None:
+        self._stop_reason = reason
+
+    @property
     def should_stop(self) -> bool:
         """Whether the task should come to an end soon; `stop_reason` says why."""
         return self.stop_reason is not None
@@ -135,5 +150,6 @@ class TaskContext:
         The exception derives from BaseException, so that `except Exception` lets it pass. With the
         reason "timeout" the attempt counts as timed out.
         """
-        if self.stop_reason is not None:
-            raise StopTask(self.stop_reason)
+        reason = self.stop_reason
+        if reason is not None:
+            raise StopTask(reason)

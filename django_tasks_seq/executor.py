@@ -17,9 +17,11 @@ from asgiref.sync import sync_to_async
 from django.db import models
 
 from . import consuming, repairs
+from .announcements import tell_settled
 from .cache import as_store
 from .cache.base import BaseJobStore
 from .cache.changes import NewJob
+from .choices import JobStatus
 from .conf import get_cache_handler
 from .consuming import TaskRun
 from .exceptions import JobNotFound
@@ -29,8 +31,10 @@ from .payloads import encode
 from .registry import find_sequence, get_sequence
 from .repairs import Actor
 from .sequences import TaskSequence
-from .starting import hand_over
+from .starting import after_commit, hand_over
 
+# What a verb can leave a job in whose task, or handler, is then due.
+DUE_AGAIN = (JobStatus.READY, JobStatus.SUCCESSFUL)
 WAIT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -226,9 +230,13 @@ def wait(job: Any, timeout: float) -> Any:
 
 def _amend(job: Any, decide: Any) -> Any:
     keeper, job_id = store(), _job_id(job)
-    keeper.amend(job_id, decide)
-    hand_over(keeper, [job_id])
-    return keeper.load(job_id)
+    change = keeper.amend(job_id, decide)
+    if change.values.get("status") in DUE_AGAIN:
+        hand_over(keeper, [job_id])
+    found = keeper.load(job_id)
+    if change.settles:
+        after_commit(lambda: tell_settled(job_id, found.sequence, change.settles))
+    return found
 
 
 def _actor(by: Any, reason: str) -> Actor:
@@ -282,7 +290,7 @@ class TaskExecutor:
     aretry = staticmethod(aretry)
     askip = staticmethod(askip)
     aget_job = staticmethod(aget_job)
-    await_ = staticmethod(await_job)
+    await_job = staticmethod(await_job)
 
 
 start_handlers.consumer = execute_task

@@ -32,7 +32,7 @@ from .verdicts import change_outcome
 
 if TYPE_CHECKING:
     from .cache.base import BaseJobStore
-    from .cache.changes import Claim, Write
+    from .cache.changes import Change, Claim, Write
 
 HANDLER_RETRY = Retry(1_000_000, delay=1.0, factor=2.0, max_delay=60.0)
 
@@ -89,16 +89,17 @@ class HandlerCall(Attempt):
         if not isinstance(verdict, (RetryJob, RetryTask, Complete)):
             return outcome
         try:
-            return Decided(self._amend(verdict))
+            change = self._amend(verdict)
         except ClaimLost:
             return Gone()
         except Exception as error:  # noqa: BLE001 (a payload that is no JSON, a fourth verdict)
             return Raised(Failure(describe_exception(error), AttemptOutcome.FAILED, None), error)
+        return Decided(change.verb, change.settles)
 
     async def asettle(self, outcome: Outcome) -> Outcome:
         return await sync_to_async(self.settle)(outcome)
 
-    def _amend(self, verdict: RetryJob | RetryTask | Complete) -> str:
+    def _amend(self, verdict: RetryJob | RetryTask | Complete) -> Change:
         value: Any = None
         if isinstance(verdict, RetryTask) and verdict.payload is not UNCHANGED:
             value = verdict.payload
@@ -108,11 +109,10 @@ class HandlerCall(Attempt):
         if isinstance(verdict, RetryTask) and verdict.payload is None:
             text = "null"  # None was given, which is not the same as nothing
         handler = handler_due_for(self.sequence, "success")
-        change = self.store.amend(
+        return self.store.amend(
             self.claim.job_id,
             lambda job: change_outcome(job, self.claim.token, verdict, text=text, handler=handler),
         )
-        return change.verb
 
     def write(self) -> Write | None:
         match self.outcome:

@@ -45,6 +45,8 @@ class Decided:
     """An error handler has changed the job's outcome, and that is written."""
 
     verb: str
+    # The job's status, when it is settled by that.
+    settled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,9 @@ def cancel(job: Snapshot, actor: Actor, *, force: bool = False) -> Change:
 
 def pause(job: Snapshot, actor: Actor) -> Change:
     """Not RUNNING: at once; RUNNING: ask."""
+    if job.requested == Requested.CANCEL:
+        text = f"{_name(job)} is being cancelled and cannot be paused; nothing was changed."
+        raise JobNotPausable(text, job=job.job_id, status=job.status)
     if job.status == JobStatus.RUNNING:
         return _request(job, actor, Requested.PAUSE)
     _allowed("pause", job, JobNotPausable, "paused")
@@ -144,8 +147,13 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
             job=job.job_id,
             status=job.status,
         )
+    if job.handler and (job.lease_left or 0.0) > 0:
+        # It ends under the token that the job has now, and would take the next handler with it.
+        text = f"{_name(job)}: its {job.handler} handler runs. Wait for it; nothing was changed."
+        raise TaskNotSkippable(text, job=job.job_id, status=job.status)
     values: dict[str, Any] = {"error": "", "suspect": False, "unknown_since": None, "requested": ""}
     if position + 1 == len(job.plan):
+        values |= {"error_result": None, "handler_error": ""}
         values |= {"status": JobStatus.SUCCESSFUL, "finished_at": NOW, "result": result, **GIVEN_UP}
         values |= {
             "handler_due": handler,

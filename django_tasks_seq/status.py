@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .cache.changes import (
@@ -26,6 +27,7 @@ from .conf import get_config
 from .exceptions import TasksSeqError
 from .transitions import JOB, TASK
 
+KEPT_BY_STOP = ("run_after", "suspect", "unknown_since")
 GIVEN_UP: Mapping[str, Any] = {"lease_until": None, "worker_id": None}
 REQUESTED_STATUS = {
     Requested.CANCEL: JobStatus.CANCELLED,
@@ -78,7 +80,8 @@ class TaskStatusManager:
             "finished_at": _ago(report.ended),
         }
         verb = "complete_job" if claim.is_last else "complete_task"
-        return self._under(claim, verb, values, tasks=(_task(claim, "complete_task", task),))
+        change = self._under(claim, verb, values, tasks=(_task(claim, "complete_task", task),))
+        return change if keep or claim.is_last else self._heeding(claim, change)
 
     def fail_attempt(
         self, claim: Claim, failure: Failure, report: Report, *, handler: str, keep: bool
@@ -102,18 +105,20 @@ class TaskStatusManager:
             values |= self._end(handler, keep=keep, carried=claim.carried)
         else:
             values |= {"status": JobStatus.WAITING, "run_after": Moment(failure.delay), **GIVEN_UP}
-        return self._under(
+        change = self._under(
             claim,
             verb,
             values,
             tasks=(_task(claim, verb, task),),
             attempts=(_attempt(claim.task_id, claim.attempt, failure, report),),
         )
+        return change if last else self._heeding(claim, change)
 
     def release(self, claim: Claim, report: Report | None = None) -> Change:
         """Give the claim up; an attempt that had begun costs nothing, its cursor is kept."""
         values = {"status": JobStatus.READY, **GIVEN_UP, **resend(claim.carried)}
-        return self._under(claim, "release", values, tasks=self._untouched(claim, report))
+        change = self._under(claim, "release", values, tasks=self._untouched(claim, report))
+        return self._heeding(claim, change)
 
     def stop(self, claim: Claim, requested: str, report: Report | None = None) -> Change:
         """Do what a person requested of a running job, between two tasks or in the middle of one."""
@@ -136,9 +141,14 @@ class TaskStatusManager:
         events: tuple[dict[str, Any], ...] = ()
         if claim.unknown_for is None:
             values["unknown_since"] = NOW
-            data = json.dumps({"sequence": claim.sequence, "task_id": claim.task_id})
+            task_id = HANDLER_TASK_ID[HandlerDue(claim.handler)] if claim.handler else claim.task_id
+            data = json.dumps({"sequence": claim.sequence, "task_id": task_id})
             events = ({"kind": "unknown_task", "data": data},)
-        return self._under(claim, "defer", values, events=events)
+        if not claim.handler:
+            return self._under(claim, "defer", values, events=events)
+        del values["status"]
+        values["handler_attempts"] = max(0, claim.handler_attempts - 1)
+        return self._under(claim, "retry_handler", values, events=events)
 
     def lose(self, snapshot: Snapshot, *, on_lost: str, handler: str) -> Change:
         """A dead worker's job: it goes on, unless its task kills workers or must not run twice."""
@@ -188,6 +198,7 @@ class TaskStatusManager:
     ) -> Change:
         """A handler is through: it returned, or it failed for the last time."""
         values: dict[str, Any] = {"handler_due": "", "resend_at": None, **GIVEN_UP}
+        values["unknown_since"] = None
         attempts: tuple[dict[str, Any], ...] = ()
         if failure is not None:
             values["handler_error"] = f"{claim.handler}: {failure.text.summary}"
@@ -226,6 +237,18 @@ class TaskStatusManager:
             values |= {"run_after": NOW, "handler_attempts": 1 if keep else 0}
             values |= {} if keep else resend(carried)
         return values
+
+    def _heeding(self, claim: Claim, change: Change) -> Change:
+        """*change* leaves the job to others, unless a person has asked to cancel or pause it."""
+        kept = {key: change.values[key] for key in KEPT_BY_STOP if key in change.values}
+        for requested in Requested.values:
+            stop = self.stop(claim, requested)
+            stop.values |= kept
+            stop.tasks, stop.attempts = change.tasks, change.attempts
+            if requested == Requested.CANCEL:
+                stop.tasks = tuple(_at_rest(task) for task in change.tasks)
+            change.instead[requested] = stop
+        return change
 
     def _untouched(self, claim: Claim, report: Report | None) -> tuple[TaskWrite, ...]:
         """The task as before this attempt; a row is written only if there is one, or a cursor to keep."""
@@ -270,6 +293,13 @@ def _checkpoint(claim: Claim, result: str | None, report: Report, handler: str) 
         claim.is_last,
         handler if claim.is_last else "",
     )
+
+
+def _at_rest(task: TaskWrite) -> TaskWrite:
+    """A task that was to be retried, of a job that is cancelled."""
+    if task.values["status"] == TaskState.WAITING:
+        task = replace(task, values={**task.values, "status": TaskState.READY})
+    return task
 
 
 def _ago(seconds: float | None) -> Moment | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ..choices import DONE
+from ..choices import DONE, FINAL
 from ..errors_text import ExceptionText
 
 
@@ -149,6 +149,18 @@ class Change:
     tasks: tuple[TaskWrite, ...] = ()
     attempts: tuple[dict[str, Any], ...] = ()
     events: tuple[dict[str, Any], ...] = ()
+    # What is written instead, by what a person has requested of the job meanwhile.
+    instead: dict[str, Change] = field(default_factory=dict)
+
+    def heeding(self, requested: str) -> Change:
+        """What is to be written when *requested* is found under the job row's lock."""
+        return self.instead.get(requested, self)
+
+    @property
+    def settles(self) -> str:
+        """The final status that it leaves the job in with no handler due; else nothing."""
+        status = str(self.values.get("status", ""))
+        return "" if status not in FINAL or self.values.get("handler_due") else status
 
     @property
     def ends_claim(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from .. import clock
-from ..choices import DONE, FINAL, JobStatus
+from ..choices import DONE, FINAL, HandlerDue, JobStatus
 from ..exceptions import InvalidTransition
 from ..transitions import JOB, TASK
 from . import rendering
@@ -237,9 +237,10 @@ class DocumentJobStore(BaseJobStore):
         if document["status"] == JobStatus.RUNNING:
             document["suspect"] = True
         rendering.take(document, lease, now)
-        if document["handler_due"]:
-            claim = rendering.claim(document, 0, rendering.handler_payload(document), None, now)
+        if document["handler_due"] == HandlerDue.SUCCESS:
+            claim = rendering.claim(document, 0, document["result"], None, now)
         else:
+            # A job that has failed stands before the task that failed.
             position, payload, row = self._journal.standing(document)
             document["position"] = position
             claim = rendering.claim(document, position, payload, row, now)
@@ -282,7 +283,7 @@ class DocumentJobStore(BaseJobStore):
             return None
         requested = str(document["requested"])
         if isinstance(write, Change):
-            self._change(document, write, worker_name, now)
+            self._change(document, write.heeding(requested), worker_name, now)
         else:
             self._checkpoint(document, write, worker_name, now)
         return requested

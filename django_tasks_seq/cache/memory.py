@@ -157,8 +157,8 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
         now, swept = clock.unix_seconds(), []
         with self._space.lock:
             for document in self._select(self._is_unanswered, _resend_time, limit):
-                wait = min(resend * 2 ** min(document["resends"], 10), _LONGEST_RESEND)
                 document["resends"] += 1
+                wait = min(resend * 2 ** min(document["resends"], 10), _LONGEST_RESEND)
                 document["resend_at"] = rendering.iso(now + wait)
                 self._journal.write(document)
                 swept.append(UUID(document["id"]))

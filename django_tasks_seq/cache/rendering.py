@@ -219,12 +219,6 @@ def handler_task_id(document: Document) -> str:
     return HANDLER_TASK_ID[HandlerDue(due)] if due else ""
 
 
-def handler_payload(document: Document) -> str | None:
-    """What a due handler's claim carries: the job's result, or what a failed job was given."""
-    text: str | None = document["payload"]
-    return document["result"] if document["handler_due"] == HandlerDue.SUCCESS else text
-
-
 def holds(document: Document, sources: Iterable[str], token: int | None) -> bool:
     """Whether a write over these statuses, under this claim, may still be applied."""
     return document["status"] in sources and token in (None, document["claim_token"])

@@ -90,9 +90,13 @@ class Committer:
             if call is not None:
                 self._go_on(hand, call, requested)
             return
+        written, is_told = write.heeding(requested), False
         if call is not None and isinstance(call.outcome, Raised | Returned):
             self.teller.ended(call)
             self._note_retry(call)
+            is_told = written is write
+        if written.settles and not is_told:
+            self.teller.settled(written, hand.claim.sequence)
         self.hands.drop(hand)
 
     def _note_retry(self, call: Attempt) -> None:

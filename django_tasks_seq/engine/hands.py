@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,18 +10,14 @@ from uuid import UUID
 
 from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
-from ..cache.changes import Change, Claim, Failure, Report
-from ..choices import AttemptOutcome
-from ..errors_text import describe_exception
-from ..exceptions import SequenceChanged
+from ..cache.changes import Change, Claim
+from ..exceptions import UnknownTask
 from ..handler_call import HandlerCall
-from ..handlers import handler_due_for
 from ..registry import find_sequence
 from ..sequences import TaskSequence
 from ..task_call import UNREAD, TaskCall
+from ..unknown import set_aside
 from .options import EngineOptions
-
-UNKNOWN_DELAY = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -53,25 +48,18 @@ class Hand:
     def next_call(self, store: BaseJobStore, options: EngineOptions) -> Attempt | Change:
         """The next attempt; or, where its task is not known here, the change that says so."""
         claim = self.claim
+        if claim.requested and not claim.handler:
+            return MANAGER.stop(claim, claim.requested)
+        aside = set_aside(claim, self.sequence, options.unknown_grace)
+        if aside is not None:
+            return aside
         if claim.handler:
             return HandlerCall(store, claim, self.sequence, worker=options.name, keep=True)
-        if claim.requested:
-            return MANAGER.stop(claim, claim.requested)
         spec = self.sequence.spec(claim.task_id) if self.sequence else None
         if self.sequence is None or spec is None:
-            return self._unknown(options)
+            raise UnknownTask(claim.task_id, claim.sequence)
         value, self.value = self.value, UNREAD
         return TaskCall(store, claim, self.sequence, spec, worker=options.name, value=value)
-
-    def _unknown(self, options: EngineOptions) -> Change:
-        claim = self.claim
-        if (claim.unknown_for or 0.0) <= options.unknown_grace:
-            return MANAGER.defer(claim, random.uniform(0.3, 1.0) * UNKNOWN_DELAY)  # noqa: S311 (jitter)
-        task_id = claim.task_id if self.sequence else ""
-        error = SequenceChanged(claim.job_id, claim.sequence, claim.version, task_id)
-        failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
-        handler = handler_due_for(self.sequence, "error")
-        return MANAGER.fail_attempt(claim, failure, Report(), handler=handler, keep=False)
 
 
 @dataclass(slots=True)

@@ -35,8 +35,8 @@ class Limits:
                 continue
             if call.deadline is not None and now >= call.deadline and hand.give_up_at is None:
                 call.context.stop_reason = call.context.stop_reason or "timeout"
+                # An async attempt cancels itself; a second time it would be cut off while it tidies up.
                 hand.give_up_at = call.deadline + self.options.stop_grace
-                self.runner.cancel(call)
             if hand.give_up_at is not None and now >= hand.give_up_at:
                 self._abandon(hand, call)
 

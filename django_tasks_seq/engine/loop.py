@@ -281,9 +281,12 @@ class Engine:
 
     def _lost_database(self, error: Exception) -> None:
         """Keep everything in hand, connect anew, and renew before anything is rescued."""
+        connection = connections[get_config().database]
+        if connection.in_atomic_block:
+            raise error  # a test's transaction, which a new connection would know nothing of
         self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.1)
         logger.error("the jobs' database failed, again in %.1f s: %s", self._backoff, error)
-        connections[get_config().database].close()
+        connection.close()
         self._tick_at = self._poll_at = 0.0
         self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
 

@@ -42,6 +42,8 @@ class Maintenance:
             logger.warning(
                 "job rescued: %s", change.events[0]["reason"], extra={"job_id": str(change.job_id)}
             )
+            if change.settles:
+                self.teller.settled(change, self.store.load(change.job_id).sequence)
         carried = [change.job_id for change in changes if "resend_at" in change.values]
         if carried:
             self.teller.do(partial(send, self.store, carried))

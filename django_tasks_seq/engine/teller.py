@@ -13,6 +13,7 @@ from functools import partial
 
 from .. import announcements, signals
 from ..attempt import Attempt
+from ..cache.changes import Change
 from ..outcomes import Raised
 from .hygiene import tidy_connections
 
@@ -37,6 +38,10 @@ class Teller:
         """Tell of an attempt whose outcome is committed, as its claim stands now."""
         if self._is_listening or isinstance(call.outcome, Raised):
             self.do(partial(announcements.tell, announcements.news_of(call)))
+
+    def settled(self, change: Change, sequence: str) -> None:
+        """Tell of a job that was ended by *change*, and not by a task or a handler."""
+        self.do(partial(announcements.tell_settled, change.job_id, sequence, change.settles))
 
     def begun(self, calls: list[Attempt]) -> None:
         """Tell of attempts that begin."""

@@ -152,7 +152,14 @@ def _take(
     )
     rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
     claims = [_claim(db, row) for row in rows]
-    place(db, [c for c, row in zip(claims, rows, strict=True) if row[18] and not c.handler])
+    place(
+        db,
+        [
+            c
+            for c, row in zip(claims, rows, strict=True)
+            if row[18] and c.handler != HandlerDue.SUCCESS
+        ],
+    )
     return claims
 
 

@@ -111,9 +111,9 @@ def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> li
 
 def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
     """Return carried jobs due to be sent again, and note when they are to be sent next."""
-    waited = f"{resend} * POWER(2, LEAST(resends, 10))"
+    waited = f"{resend} * POWER(2, LEAST(resends + 1, 10))"
     if db.vendor == "sqlite":
-        waited = f"{resend} * (1 << MIN(resends, 10))"
+        waited = f"{resend} * (1 << MIN(resends + 1, 10))"
     longest = "MIN" if db.vendor == "sqlite" else "LEAST"
     pick = (
         f"SELECT id FROM {JOB} WHERE resend_at <= {db.now()} AND resend_at IS NOT NULL"
@@ -148,8 +148,9 @@ def due(db: Database, job_ids: Iterable[UUID]) -> list[Due]:
     ids = db.uuids(job_ids)
     if not ids:
         return []
+    snapshots = {s.job_id: s for s in read_snapshots(db, f"id IN ({marks(ids)}) AND carried", ids)}
     found = []
-    for snapshot in read_snapshots(db, f"id IN ({marks(ids)}) AND carried", ids):
+    for snapshot in filter(None, map(snapshots.get, map(db.as_uuid, ids))):
         if snapshot.handler:
             task_id, payload = HANDLER_TASK_ID[HandlerDue(snapshot.handler)], snapshot.result
         elif snapshot.status in (READY, WAITING):

@@ -85,7 +85,8 @@ def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied
 def _commit_changes(db: Database, changes: Sequence[Change], worker_name: str) -> dict[UUID, str]:
     with db.atomic():
         held = fence(db, changes)
-        write_changes(db, [c for c in changes if c.job_id in held], held, worker_name)
+        ours = [c.heeding(held[c.job_id][2]) for c in changes if c.job_id in held]
+        write_changes(db, ours, held, worker_name)
     return {job_id: requested for job_id, (_, _, requested) in held.items()}
 
 

@@ -36,7 +36,9 @@ class Ledger:
         if not self.path.exists():
             return []
         found = [line.split() for line in self.path.read_text().splitlines()]
-        lines = [Line(e, job_id, task, int(attempt), int(pid)) for e, job_id, task, attempt, pid in found]
+        lines = [
+            Line(e, job_id, task, int(attempt), int(pid)) for e, job_id, task, attempt, pid in found
+        ]
         return [
             line
             for line in lines

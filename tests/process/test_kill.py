@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db.models import Count
@@ -96,8 +97,8 @@ def check_effects(ledger: Ledger, orphans: set[str], victim_pid: int) -> None:
     assert {line.pid for line in ledger.lines()} > {victim_pid}
 
 
-def check_recovery(orphans: set[str], killed_at: object) -> None:
+def check_recovery(orphans: set[str], killed_at: Any) -> None:
     lost = JobEvent.objects.filter(kind="lost")
     assert {str(event.job_id) for event in lost} == orphans
     latest = max(event.created_at for event in lost)
-    assert (latest - killed_at).total_seconds() <= LEASE + POLL + 1 + SLACK  # type: ignore[operator]
+    assert (latest - killed_at).total_seconds() <= LEASE + POLL + 1 + SLACK

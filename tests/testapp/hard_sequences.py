@@ -59,9 +59,7 @@ def chain_link(payload: dict[str, Any], context: TaskContext) -> dict[str, Any]:
 def atomic_link(payload: dict[str, Any], context: TaskContext) -> dict[str, Any]:
     """A task whose row must be there exactly once."""
     note("call", context)
-    Effect.objects.create(
-        job_id=context.job_id, task_id=context.task_id, attempt=context.attempt
-    )
+    Effect.objects.create(job_id=context.job_id, task_id=context.task_id, attempt=context.attempt)
     return _forward(payload, context)
 
 

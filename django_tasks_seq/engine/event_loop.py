@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from ..attempt import Attempt
 from .threads import take_all
+
+logger = logging.getLogger("django_tasks_seq.worker")
 
 
 class LoopRunner:
@@ -45,12 +49,15 @@ class LoopRunner:
     async def _run(self, call: Attempt) -> None:
         try:
             await call.arun()
-        finally:
-            self._running.pop(id(call), None)
-            if not call.abandoned:
-                self._ended.append(call)
-                self._wake()
-            self._begin()
+        except BaseException as error:
+            # What raises although nothing may must not hold the job for ever.
+            logger.exception("an attempt broke", extra={"job_id": str(call.claim.job_id)})
+            call.outcome = call.failed(error)
+        call.ended = call.ended or time.monotonic()
+        if self._running.pop(id(call), None) is not None:
+            self._ended.append(call)
+            self._wake()
+        self._begin()
 
     def cancel(self, call: Attempt) -> None:
         """Cancel an attempt whose `stop_reason` says why."""

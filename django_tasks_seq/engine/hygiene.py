@@ -17,8 +17,11 @@ def tidy_connections() -> None:
             continue
         if connection.in_atomic_block or _is_in_transaction(connection):
             _forget(connection)
-        else:
+            continue
+        try:
             connection.close_if_unusable_or_obsolete()
+        except Exception:
+            _forget(connection)  # one that cannot even be closed must not end its thread
 
 
 def _is_in_transaction(connection: Any) -> bool:

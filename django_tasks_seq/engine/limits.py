@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from copy import copy
 
 from ..attempt import Attempt
 from .committer import Committer
@@ -24,7 +25,13 @@ class Limits:
         self.runner = runner
         self.committer = committer
         self.options = options
-        self.abandoned = 0
+        self._left_behind: list[Attempt] = []
+
+    @property
+    def abandoned(self) -> int:
+        """Number of attempts that were given up on and have not ended since."""
+        self._left_behind = [call for call in self._left_behind if not call.ended]
+        return len(self._left_behind)
 
     def watch(self) -> None:
         """Tell attempts that are over their time to stop; give up on those that do not."""
@@ -45,13 +52,15 @@ class Limits:
         call.abandoned = True
         hand.give_up_at = None
         self.runner.abandon(call)
-        if not call.is_async:
-            self.abandoned += 1
+        self._left_behind.append(call)
         logger.error(
             "task abandoned: it did not stop",
             extra={"job_id": str(call.claim.job_id), "task_id": call.task_id},
         )
-        call.outcome = call.timed_out()
-        write = call.write()
+        # What is recorded is a copy: the attempt itself may still end, and would overwrite its outcome.
+        record = copy(call)
+        record.outcome = record.timed_out()
+        hand.call = record
+        write = record.write()
         if write is not None:
-            self.committer.put(hand, write, call)
+            self.committer.put(hand, write, record)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 
 from ..cache.base import BaseJobStore
 from ..cache.changes import WorkerInfo
@@ -42,7 +42,11 @@ RETRIES_AHEAD = 10
 EARLY = 0.002
 LONGEST_WAIT_IN_HAND = 1.0
 LONGEST_BACKOFF = 5.0
+# After the drain limit: time to write what is released. Without a database nothing is waited for.
+LAST_WORDS = 0.5
 EXIT_ABANDONED = 75
+# The last is what a server says that has become read-only.
+DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
 
 
 class Engine:
@@ -74,7 +78,8 @@ class Engine:
         self.limits = Limits(self.hands, runner, self.committer, options)
         self.maintenance = Maintenance(store, options, teller)
         self.claiming = Claiming(store, self.hands, runner, options)
-        self.listener = store.listener()
+        # Who ends as soon as nothing is due has nothing to listen for.
+        self.listener = None if options.burst else store.listener()
         self.exit_code = 0
         # Called at each beat, and when a stop begins with the number of attempts that run.
         self.on_beat: Callable[[], None] | None = None
@@ -98,6 +103,8 @@ class Engine:
         finally:
             self.runner.close()
             self.teller.close()
+            if self.listener is not None:
+                self.listener.close()
         return self.exit_code
 
     def work(self) -> None:
@@ -110,11 +117,8 @@ class Engine:
         at = time.monotonic() + within
         self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
         self.dispatch.is_draining = True
-        running = self.runner.running()
         if self.on_stop is not None:
-            self.on_stop(len(running), within)
-        for call in running:
-            call.context.stop_reason = call.context.stop_reason or "drain"
+            self.on_stop(len(self.runner.running()), within)
 
     @property
     def is_draining(self) -> bool:
@@ -122,7 +126,9 @@ class Engine:
         return self._stop_at is not None
 
     def is_done(self) -> bool:
-        """Whether nothing is in hand and nothing more is to be claimed."""
+        """Whether nothing is in hand and nothing more is to be claimed; or the drain limit is past."""
+        if self._stop_at is not None and time.monotonic() > self._stop_at + LAST_WORDS:
+            return True
         if self.hands or len(self.committer):
             return False
         if self.is_draining or self.claiming.is_used_up:
@@ -139,7 +145,7 @@ class Engine:
             self._upkeep()
             self._claim()
             self._backoff = 0.0
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             self._lost_database(error)
         if self.hands:
             # What is in hand may leave something due: only a look after it can tell.
@@ -191,7 +197,6 @@ class Engine:
             self._watch_at = now + WATCH
             self._watch(now)
         if now >= self._tick_at:
-            self._tick_at = now + TICK
             self._tick()
         if now >= self._poll_at and not self.is_draining:
             self._poll_at = now + self.options.poll
@@ -206,10 +211,13 @@ class Engine:
             self.stop(self.options.drain_timeout)
         if self._stop_at is not None:
             self.dispatch.give_back()
+            for call in self.runner.running():
+                call.context.stop_reason = call.context.stop_reason or "drain"
             if now >= self._stop_at:
                 self.dispatch.release_running()
 
     def _tick(self) -> None:
+        self._tick_at = time.monotonic() + TICK
         self.store.beat(self.claiming.worker_id, draining=self.is_draining)
         if self.on_beat is not None:
             self.on_beat()
@@ -227,11 +235,15 @@ class Engine:
             self.maintenance.promote()
         # Who has been without the database lets others renew before it rescues.
         if outlook.expired and time.monotonic() >= self._rescue_at:
+            self._tick()  # a job of our own, whose row somebody held, is renewed and not rescued
             self.maintenance.rescue()
         if outlook.resend:
             self.maintenance.sweep()
         if outlook.handlers:
             self.dispatch.hand_out(self.claiming.claim_handlers())
+        if outlook.waiting or outlook.expired or outlook.handlers:
+            # These are dealt with in batches, and held rows are passed by: there may be more.
+            self._poll_at = min(self._poll_at, time.monotonic() + HELD_PAUSE)
         self.claiming.is_due = self.claiming.is_due or not outlook.is_empty
         self._is_dry = outlook.is_empty
         if self._is_dry and self.options.until_empty:
@@ -256,14 +268,14 @@ class Engine:
                 if self.wakeup.wait(timeout, None if self._backoff else self.listener):
                     self.claiming.is_due = True
                     self._is_dry = False
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 self._lost_database(error)
         self.runner.nudge()
 
     def _pause(self) -> float:
         """Seconds until something is to be done, if nothing happens before."""
         if self._backoff:
-            return self._backoff
+            return self._until_the_end(self._backoff)
         if self.runner.has_enough():
             return 0.0
         now = time.monotonic()
@@ -274,7 +286,16 @@ class Engine:
         if self.hands:
             until = min(until, self._watch_at)
         pause = max(0.0, until - now)
-        return min(pause, GLANCE) if self.runner.queued() or len(self.committer) else pause
+        if self.runner.queued():
+            pause = min(pause, GLANCE)
+        elif len(self.committer):
+            pause = min(pause, HELD_PAUSE)
+        return self._until_the_end(pause)
+
+    def _until_the_end(self, pause: float) -> float:
+        if self._stop_at is None:
+            return pause
+        return max(0.0, min(pause, self._stop_at + LAST_WORDS - time.monotonic()))
 
     def _ends_by_itself(self) -> bool:
         return self.options.burst or self.options.until_empty
@@ -291,9 +312,11 @@ class Engine:
         self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
 
     def _sign_off(self) -> None:
+        if self._backoff:
+            return
         try:
             self.store.leave(self.claiming.worker_id)
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             logger.warning("could not sign off: %s", error)
 
     def _info(self) -> WorkerInfo:

@@ -5,7 +5,9 @@ A `ThreadPoolExecutor` would keep the interpreter alive behind a task that never
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -13,6 +15,8 @@ from django.db import connections
 
 from ..attempt import Attempt
 from .hygiene import tidy_connections
+
+logger = logging.getLogger("django_tasks_seq.worker")
 
 # Below this many seconds a task is over before another thread has woken to help.
 SHORT = 0.001
@@ -76,10 +80,9 @@ class ThreadRunner:
             if call.abandoned:
                 continue
             self._running[me] = call
-            call.run()
-            self._running.pop(me, None)
-            if _was_abandoned(call):
-                break
+            _run(call)
+            if self._running.pop(me, None) is None:
+                break  # abandoned: this thread has been replaced
             self._end(call)
             tidy_connections()
         connections.close_all()
@@ -130,8 +133,8 @@ class ThreadRunner:
 
     def abandon(self, call: Attempt) -> None:
         for ident, running in list(self._running.items()):
-            if running is call:
-                self._running.pop(ident, None)
+            # Its thread may take it out first: then it has ended, and needs no replacement.
+            if running is call and self._running.pop(ident, None) is not None:
                 self._start_replacement()
 
     def _start_replacement(self) -> None:
@@ -145,6 +148,11 @@ class ThreadRunner:
         self._tokens.release(self._started + 1)
 
 
-def _was_abandoned(call: Attempt) -> bool:
-    """Read anew: the engine may have set it while the task ran."""
-    return call.abandoned
+def _run(call: Attempt) -> None:
+    """Call it; what raises although nothing may must not end the thread, and hold the job for ever."""
+    try:
+        call.run()
+    except BaseException as error:
+        logger.exception("an attempt broke", extra={"job_id": str(call.claim.job_id)})
+        call.outcome = call.failed(error)
+    call.ended = call.ended or time.monotonic()

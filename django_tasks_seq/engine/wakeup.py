@@ -25,6 +25,10 @@ class Listener(Protocol):
         """Read what has arrived; whether anything had."""
         ...
 
+    def close(self) -> None:
+        """Listen no more; what was waited on belongs to somebody else again."""
+        ...
+
 
 class Wakeup:
     """Wait, and be woken."""
@@ -55,10 +59,11 @@ class Wakeup:
         if listener is not None and listener.has_heard:
             timeout = 0.0  # it came with the answer to a query
         ready, _, _ = select.select(sources, [], [], max(0.0, timeout))
-        self._is_set = False
         if self._read in ready:
             with suppress(BlockingIOError):
                 os.read(self._read, 4096)
+        # After the read: a byte written between the two would be swallowed, and none follow it.
+        self._is_set = False
         return listener is not None and (listener.has_heard or fileno in ready) and listener.heard()
 
     def close(self) -> None:

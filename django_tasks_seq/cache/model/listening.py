@@ -5,7 +5,10 @@ Polling goes on underneath. Behind a transaction-mode pooler nothing is heard, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+from django.db import Error
 
 from .adding import CHANNEL
 from .sql import Database
@@ -38,8 +41,19 @@ class Listener:
     def heard(self) -> bool:
         """Read what has arrived on the socket; whether a notification was among it, now or before."""
         if self._raw is not None:
-            self._raw.pgconn.consume_input()
-            while (notify := self._raw.pgconn.notifies()) is not None:
-                self._note(notify)
+            # The server may have ended the session: that, too, makes the socket readable.
+            with self._db.connection.wrap_database_errors:
+                self._raw.pgconn.consume_input()
+                while (notify := self._raw.pgconn.notifies()) is not None:
+                    self._note(notify)
         heard, self.has_heard = self.has_heard, False
         return heard
+
+    def close(self) -> None:
+        """Listen no more on a connection that outlives its worker, as in `call_command`."""
+        raw, self._raw = self._raw, None
+        if raw is None or raw.closed or raw is not self._db.connection.connection:
+            return
+        with suppress(Error):
+            self._db.execute(f"UNLISTEN {CHANNEL}", ())
+        raw.remove_notify_handler(self._note)

@@ -19,11 +19,23 @@ logger = logging.getLogger("django_tasks_seq.executor")
 BATCH = 500
 
 
+class Once:
+    """Calls a hook the first time: a test may run the hooks of its transaction more than once."""
+
+    def __init__(self, hook: Callable[[], None]) -> None:
+        self._hook: Callable[[], None] | None = hook
+
+    def __call__(self) -> None:
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            hook()
+
+
 def after_commit(hook: Callable[[], None]) -> None:
     """Call *hook* once the caller's transaction on the jobs' database is committed; now without one."""
     alias = get_config().database
     if connections[alias].in_atomic_block:
-        transaction.on_commit(hook, using=alias, robust=True)
+        transaction.on_commit(Once(hook), using=alias, robust=True)
     else:
         hook()
 

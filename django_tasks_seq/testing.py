@@ -29,6 +29,9 @@ __all__ = ["advance", "drain", "reset_clock", "restored_clock"]
 def drain(*, queues: Sequence[str] = (), max_jobs: int | None = None) -> int:
     """Run all that is due until nothing is; return how many claims of jobs that took.
 
+    Hooks that wait for the commit of the test's transaction are called before, those too that a
+    `captureOnCommitCallbacks(execute=True)` has called already.
+
     What waits for later (a retry, `run_after`) stays: `advance` first. Handlers that are due and
     jobs of other start handlers are run as well. A task that raises fails its job, not the test.
 

@@ -39,6 +39,7 @@ class News:
     label: str
     place: str
     seconds: float
+    job_seconds: float
     failure: Any = None
     job_status: str = ""
     settled: bool = False
@@ -58,6 +59,7 @@ def news_of(call: Attempt) -> News:
         label=claim.subject_label or f"{claim.sequence} {short_id(claim.job_id)}",
         place=f"{claim.position + 1}/{len(claim.plan)}",
         seconds=(call.ended or 0.0) - (call.started or 0.0),
+        job_seconds=claim.took,
         failure=outcome.failure if isinstance(outcome, Raised) else None,
         is_handler=isinstance(call, HandlerCall),
     )
@@ -169,6 +171,7 @@ def _log(news: News) -> None:
         what = "handler gave up" if news.is_handler else "task failed"
         logger.error(what, error=failure.text.summary, **facts)
     elif news.job_status and not news.is_handler:
+        facts["seconds"] = round(news.job_seconds, 6)
         logger.info("job finished", status=news.job_status, **facts)
     else:
         logger.debug("handler done" if news.is_handler else "task done", **facts)

@@ -176,5 +176,5 @@ class BaseJobStore(BaseTaskCacheHandler):
         """Note that this worker ended in order."""
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job, or handler, is due; None when there is none."""
+        """Seconds until something may be due: a waiting job, a handler, a lease's end; or None."""
         raise StoreNotSupported(type(self).__name__, "look ahead")

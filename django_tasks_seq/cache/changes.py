@@ -6,6 +6,7 @@ Results and payloads are JSON *text* here, never values: a store keeps the text,
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -71,7 +72,14 @@ class Claim:
     handler_attempts: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     subject_label: str = ""
+    age: float = 0.0  # seconds since its first task began, when it was claimed
+    claimed_at: float = field(default_factory=time.monotonic)
     begun: bool = False  # a RUNNING row of this attempt is committed
+
+    @property
+    def took(self) -> float:
+        """Seconds since the job's first task began."""
+        return self.age + time.monotonic() - self.claimed_at
 
     @property
     def task_id(self) -> str:

@@ -181,13 +181,14 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
         self._space.workers.pop(worker_id, None)
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job, or handler, is due; None when there is none."""
+        """Seconds until something may be due: a waiting job, a handler, a lease's end; or None."""
         now = clock.unix_seconds()
         with self._space.lock:
             times = [
                 max(document["run_after"], document["lease_until"] or "")
                 for document in self._space.unsettled.values()
-                if document["status"] == JobStatus.WAITING or document["handler_due"]
+                if document["status"] in (JobStatus.WAITING, JobStatus.RUNNING)
+                or document["handler_due"]
             ]
         return rendering.seconds_until(min(times, default=None), now)
 

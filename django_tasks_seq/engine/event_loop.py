@@ -8,11 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..attempt import Attempt
 from .threads import take_all
 
 logger = logging.getLogger("django_tasks_seq.worker")
+
+# Seconds for cancelled tasks to end in when the worker leaves.
+LAST_STEPS = 0.5
 
 
 class LoopRunner:
@@ -94,5 +98,14 @@ class LoopRunner:
         pass
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """Let what was cancelled run its `finally` blocks, then stop; a loop that hangs is left."""
+        if self._loop is None:
+            return
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(2 * LAST_STEPS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _finish(self) -> None:
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_STEPS)

@@ -217,7 +217,8 @@ class Engine:
                 self.dispatch.release_running()
 
     def _tick(self) -> None:
-        self._tick_at = time.monotonic() + TICK
+        # A lease is renewed when a third of it has passed: a short one asks for more looks.
+        self._tick_at = time.monotonic() + min(TICK, self.options.lease / 5)
         self.store.beat(self.claiming.worker_id, draining=self.is_draining)
         if self.on_beat is not None:
             self.on_beat()

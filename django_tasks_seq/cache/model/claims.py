@@ -147,7 +147,7 @@ def _take(
     rows = db.query(
         f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
         f" lease_until = {db.now('%s')}, resend_at = NULL WHERE {db.among(pick)} RETURNING {COLUMNS},"
-        f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}",
+        f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}, -{db.seconds_until('started_at')}",
         [worker_id, lease, *params],
     )
     rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
@@ -182,6 +182,7 @@ def _claim(db: Database, row: tuple[Any, ...]) -> Claim:
         verdicts=json.loads(row[13]) if row[13] else {},
         subject_label=row[14],
         unknown_for=row[17],
+        age=row[19] or 0.0,
     )
 
 

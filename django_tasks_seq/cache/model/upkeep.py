@@ -129,17 +129,19 @@ def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
 
 
 def next_due(db: Database) -> float | None:
-    """Seconds until the next waiting job or handler is due; None when nothing waits."""
+    """Seconds until something may be due: a waiting job, a handler, or the end of a lease."""
+    free = "NOT (handler_due = '') AND lease_until IS NULL"
+    questions = (
+        ("run_after", f"status = '{WAITING}'"),
+        ("run_after", free),
+        ("lease_until", "lease_until IS NOT NULL"),
+    )
     soonest = (
-        f"SELECT run_after FROM {JOB} WHERE status = '{WAITING}' ORDER BY run_after LIMIT 1",
-        f"SELECT run_after FROM {JOB} WHERE NOT (handler_due = '') ORDER BY run_after LIMIT 1",
+        f"SELECT {column} AS at FROM {JOB} WHERE {where} ORDER BY {column} LIMIT 1"
+        for column, where in questions
     )
-    parts = " UNION ALL ".join(
-        f"SELECT run_after FROM ({one}) AS s{i}" for i, one in enumerate(soonest)
-    )
-    ((seconds,),) = db.query(
-        f"SELECT {db.seconds_until('MIN(run_after)')} FROM ({parts}) AS soonest", ()
-    )
+    parts = " UNION ALL ".join(f"SELECT at FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
+    ((seconds,),) = db.query(f"SELECT {db.seconds_until('MIN(at)')} FROM ({parts}) AS soonest", ())
     return None if seconds is None else float(seconds)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+
+logger = logging.getLogger("django_tasks_seq.worker")
 
 
 class HealthFile:
@@ -29,7 +32,14 @@ class HealthFile:
             os.close(fd)
         self._next.replace(self._path)
 
+    def beat(self) -> None:
+        """Write it; what is in the way, a full disk say, is logged and ends no worker."""
+        try:
+            self.write()
+        except OSError as error:
+            logger.warning("the health file cannot be written: %s", error)
+
     def remove(self) -> None:
         """Remove the file."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             self._path.unlink()

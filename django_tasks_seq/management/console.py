@@ -70,16 +70,18 @@ def job_lines(stream: OutputWrapper, style: Style, *, quiet: bool) -> Iterator[J
     logger = logging.getLogger(LOGGER)
     lines = JobLines(stream, style)
     lines.setFormatter(logging.Formatter())
-    if quiet or logger.handlers:
+    if logger.handlers or (quiet and logger.hasHandlers()):
         yield lines
         return
     level, propagate = logger.level, logger.propagate
-    logger.addHandler(lines)
+    # Without any handler Python itself would print warnings, which is not quiet.
+    handler = logging.NullHandler() if quiet else lines
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
         yield lines
     finally:
-        logger.removeHandler(lines)
+        logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate

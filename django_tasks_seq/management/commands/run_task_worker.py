@@ -93,7 +93,9 @@ class Command(BaseCommand):
                 engine = build_engine(
                     keeper, self._engine_options(options), wakeup=wakeup, stops=stops
                 )
-                engine.on_beat = health.write if health else None
+                if health:
+                    self._begin_health(health)
+                    engine.on_beat = health.beat
                 engine.on_stop = None if quiet else self._say_stopping
                 if not quiet:
                     self._greet(engine)
@@ -105,6 +107,12 @@ class Command(BaseCommand):
         if not quiet:
             self._say_bye(lines, code)
         return code
+
+    def _begin_health(self, health: HealthFile) -> None:
+        try:
+            health.write()
+        except OSError as error:
+            raise CommandError(f"The health file cannot be written: {error}") from None
 
     def _engine_options(self, options: dict[str, Any]) -> EngineOptions:
         return replace(

@@ -11,6 +11,7 @@ from uuid import UUID
 from .exceptions import StopTask
 from .loggers import BaseTaskLogger, logger_for
 from .payloads import decode, encode
+from .registry import find_sequence
 
 if TYPE_CHECKING:
     from .cache.base import BaseJobStore
@@ -20,17 +21,28 @@ STOP_REASONS = ("drain", "cancel", "pause", "timeout", "claim_lost")
 
 
 class Results(Mapping[str, Any]):
-    """Results of earlier tasks by id, read from the store when first asked for."""
+    """Results of earlier tasks by id, read from the store when first asked for.
 
-    def __init__(self, read: Callable[[], dict[str, str | None]]) -> None:
+    A task that this job knows by another id, an alias, is found by both.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, str | None]], sequence: str) -> None:
         self._read = read
+        self._sequence = sequence
 
     @cached_property
     def _texts(self) -> dict[str, str | None]:
         return self._read()
 
     def __getitem__(self, task_id: str) -> Any:
+        if task_id not in self._texts:
+            task_id = next((name for name in self._names(task_id) if name in self._texts), task_id)
         return decode(self._texts[task_id])
+
+    def _names(self, task_id: str) -> tuple[str, ...]:
+        sequence = find_sequence(self._sequence)
+        spec = sequence.spec(task_id) if sequence else None
+        return (spec.id, *spec.aliases) if spec else ()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
@@ -95,7 +107,7 @@ class TaskContext:
 
         In an async task use `await sync_to_async(dict)(context.results)`.
         """
-        return Results(lambda: self._store.results(self.job_id))
+        return Results(lambda: self._store.results(self.job_id), self.sequence)
 
     @cached_property
     def logger(self) -> BaseTaskLogger:

@@ -75,6 +75,8 @@ class Claim:
     age: float = 0.0  # seconds since its first task began, when it was claimed
     claimed_at: float = field(default_factory=time.monotonic)
     begun: bool = False  # a RUNNING row of this attempt is committed
+    # Rows of later tasks, which have begun before: their attempts go on counting.
+    later: dict[str, TaskRow] = field(default_factory=dict)
 
     @property
     def took(self) -> float:
@@ -105,7 +107,7 @@ class Claim:
         """Stand before the next task, after the checkpoint of the last."""
         self.position += 1
         self.payload = result
-        self.row = None
+        self.row = self.later.get(self.task_id)
         self.begun = False
         self.suspect = False
         self.unknown_for = None

@@ -244,6 +244,9 @@ class DocumentJobStore(BaseJobStore):
             position, payload, row = self._journal.standing(document)
             document["position"] = position
             claim = rendering.claim(document, position, payload, row, now)
+            if document["attempts"]:
+                tasks = self._journal.tasks(document)[position + 1 :]
+                claim.later = {task["task_id"]: rendering.task_row(task) for task in tasks}
         self._journal.write(document)
         return claim
 

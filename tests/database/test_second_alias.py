@@ -1,6 +1,7 @@
 """`DATABASE="jobs"`: all tables, and promise G1, are on the second alias."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,13 @@ def _jobs_alias(configure: Callable[..., None]) -> None:
 
 class RollBackError(Exception):
     pass
+
+
+@contextmanager
+def rolled_back(alias: str) -> Iterator[None]:
+    with suppress(RollBackError), transaction.atomic(using=alias):
+        yield
+        raise RollBackError
 
 
 def on(alias: str) -> list[int]:
@@ -62,10 +70,9 @@ def test_a_rollback_of_the_default_alias_does_not_matter(declare: Declare, inbox
     """The job stays when only the default alias rolls back."""
     declare(same)
 
-    with pytest.raises(RollBackError), transaction.atomic(using="default"):
+    with rolled_back("default"):
         Order.objects.create(number="1051")
         executor.start_sequence("probe")
-        raise RollBackError
 
     assert Job.objects.count() == 1
     assert not Order.objects.exists()
@@ -78,11 +85,9 @@ def test_a_rollback_of_the_second_alias_takes_the_job(declare: Declare, inbox: I
 
     with (
         TestCase.captureOnCommitCallbacks(using="jobs", execute=True),
-        pytest.raises(RollBackError),
-        transaction.atomic(using="jobs"),
+        rolled_back("jobs"),
     ):
         executor.start_sequence("probe", subject=order)
-        raise RollBackError
 
     assert not Job.objects.exists()
     assert not inbox.messages

@@ -39,7 +39,7 @@ def test_one_statement_for_each_batch(declare: Declare) -> None:
     """As many jobs as fit a batch are one INSERT, one more is a second."""
     declare(same)
 
-    with CaptureQueriesContext(connection, ) as one:
+    with CaptureQueriesContext(connection) as one:
         executor.start_many("probe", [None] * BATCH)
     with CaptureQueriesContext(connection) as two:
         jobs = executor.start_many("probe", [None] * (BATCH + 1))

@@ -55,7 +55,7 @@ def test_the_returned_job_is_what_the_row_says(declare: Declare) -> None:
     names = [field.attname for field in Job._meta.concrete_fields]
     returned = {name: getattr(job, name) for name in names}
 
-    assert {name: value for name, value in Job.objects.values(*names).get().items()} == returned
+    assert Job.objects.values(*names).get() == returned
     assert job.refresh() is job
 
 
@@ -119,7 +119,9 @@ def test_a_timedelta_is_added_by_the_database(declare: Declare) -> None:
     job = executor.start_sequence("probe", run_after=timedelta(minutes=10))
 
     assert job.status == "WAITING"
-    assert job.run_after - job.created_at == pytest.approx(timedelta(minutes=10), abs=timedelta(seconds=1))
+    assert job.run_after - job.created_at == pytest.approx(
+        timedelta(minutes=10), abs=timedelta(seconds=1)
+    )
     drain()
     assert job.refresh().status == "WAITING"
     advance(minutes=10, seconds=1)

@@ -1,6 +1,7 @@
 """Promise G1: a job exists if and only if the caller commits; nothing is announced before."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,14 @@ from tests.testapp.models import Order
 
 JOBS = Job._meta.db_table
 in_transactions = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    """A transaction, or a savepoint, that ends with an exception of the caller."""
+    with suppress(DeclinedError), transaction.atomic():
+        yield
+        raise DeclinedError
 
 
 def count_jobs(other: BaseDatabaseWrapper) -> int:
@@ -66,10 +75,9 @@ def test_a_rollback_leaves_nothing(declare: Declare, inbox: Inbox) -> None:
     """A caller that rolls back has started nothing, and no start handler is called."""
     declare(same)
 
-    with pytest.raises(DeclinedError), transaction.atomic():
+    with rolled_back():
         Order.objects.create(number="1051")
         executor.start_sequence("probe")
-        raise DeclinedError
 
     assert not Job.objects.exists()
     assert not Order.objects.exists()
@@ -83,9 +91,8 @@ def test_a_savepoint_takes_its_jobs_with_it(declare: Declare, inbox: Inbox) -> N
 
     with transaction.atomic():
         kept = executor.start_sequence("probe", "kept")
-        with pytest.raises(DeclinedError), transaction.atomic():
+        with rolled_back():
             executor.start_sequence("probe", "taken back")
-            raise DeclinedError
         assert not inbox.messages
 
     assert list(Job.objects.all()) == [kept]
@@ -153,9 +160,8 @@ def test_verbs_join_the_transaction_as_well(declare: Declare, inbox: Inbox) -> N
     job = executor.start_sequence("probe")
     inbox.messages.clear()
 
-    with pytest.raises(DeclinedError), transaction.atomic():
+    with rolled_back():
         executor.pause(job)
-        raise DeclinedError
     assert job.refresh().status == "READY"
     assert not job.events.exists()
 
@@ -239,19 +245,19 @@ class SiteTest(TestCase):
             job = executor.start_sequence("probe", 7)
         drain()
 
-        self.assertEqual(callbacks, [])
-        self.assertEqual(self.task.payloads, [7])
-        self.assertEqual(job.refresh().status, "SUCCESSFUL")
+        assert callbacks == []
+        assert self.task.payloads == [7]
+        assert job.refresh().status == "SUCCESSFUL"
 
     @override_settings(TASKS_SEQ={"START_TASK_HANDLER": InlineStartTaskHandler})
     def test_captured_callbacks_run_inline_jobs(self) -> None:
         """`captureOnCommitCallbacks(execute=True)` runs an inline job as a commit would."""
         with self.captureOnCommitCallbacks(execute=True):
             job = executor.start_sequence("probe", 7)
-            self.assertEqual(self.task.payloads, [])
+            assert self.task.payloads == []
 
-        self.assertEqual(self.task.payloads, [7])
-        self.assertEqual(job.refresh().status, "SUCCESSFUL")
+        assert self.task.payloads == [7]
+        assert job.refresh().status == "SUCCESSFUL"
 
     @override_settings(TASKS_SEQ={"START_TASK_HANDLER": InlineStartTaskHandler})
     def test_drain_calls_commit_hooks(self) -> None:
@@ -262,5 +268,5 @@ class SiteTest(TestCase):
 
         drain()
 
-        self.assertEqual(called, [True])
-        self.assertEqual(job.refresh().status, "SUCCESSFUL")
+        assert called == [True]
+        assert job.refresh().status == "SUCCESSFUL"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from django_tasks_seq import TaskStatusManager, TasksSeqError
+from django_tasks_seq import TasksSeqError, TaskStatusManager
 from django_tasks_seq.cache.changes import Claim
 from django_tasks_seq.choices import FINAL, JobStatus, TaskState
 from django_tasks_seq.ids import uuid7
@@ -68,5 +68,5 @@ def test_the_manager_refuses_what_its_table_does_not_have() -> None:
     """A verb that would lead to a status the table does not give it raises, whatever called it."""
     claim = Claim(uuid7(), 1, "probe", 1, ("t1",), "default", None, None)
 
-    with pytest.raises(TasksSeqError, match="release of job .* cannot lead to SUCCESSFUL"):
+    with pytest.raises(TasksSeqError, match=r"release of job .* cannot lead to SUCCESSFUL"):
         TaskStatusManager()._under(claim, "release", {"status": JobStatus.SUCCESSFUL})

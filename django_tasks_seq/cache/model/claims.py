@@ -207,6 +207,7 @@ def place(db: Database, claims: Sequence[Claim]) -> None:
         )
         claim.position = next(standing)
         claim.row = mine.get(claim.task_id)
+        claim.later = {t: mine[t] for t in claim.plan[claim.position + 1 :] if t in mine}
         if claim.position:
             previous[claim.job_id, claim.plan[claim.position - 1]] = claim
     for (job_id, task_id), text in _results(db, previous).items():

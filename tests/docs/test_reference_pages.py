@@ -170,3 +170,13 @@ def test_documents_have_the_fields_that_the_page_names() -> None:
 
     assert job == job_row
     assert task - {"job"} == task_row
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """A reader who follows a job finds each file that the page names."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    files = set(re.findall(r"\b((?:[a-z_]+/)*[a-z_]+\.py)\b", page)) - {"tasks_sequences.py"}
+    places = (ROOT, ROOT / "django_tasks_seq")
+
+    assert len(files) > 30
+    assert [one for one in files if not any((place / one).exists() for place in places)] == []

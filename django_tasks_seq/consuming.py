@@ -23,7 +23,7 @@ from .choices import AttemptOutcome
 from .conf import get_config
 from .errors_text import describe_exception
 from .exceptions import UnknownTask
-from .handler_call import HandlerCall
+from .handler_call import HandlerCall, give_up
 from .outcomes import Gone, Raised, Returned, Stopped
 from .registry import find_sequence
 from .starting import hand_over
@@ -74,6 +74,9 @@ def _call(store: BaseJobStore, claim: Claim) -> Attempt | TaskRun:
     if aside is not None:
         _write(store, claim, aside)
         return TaskRun(ran=False, reason="unknown_task")
+    if (given_up := give_up(claim)) is not None:
+        _write(store, claim, given_up)
+        return TaskRun(ran=False, reason="done")
     if claim.handler:
         return HandlerCall(store, claim, sequence, worker=worker_name(), keep=False)
     spec = sequence.spec(claim.task_id) if sequence else None

@@ -14,7 +14,7 @@ from .choices import HANDLER_TASK_ID, AttemptOutcome, HandlerDue
 from .conf import get_config
 from .context import TaskContext
 from .errors_text import describe_exception
-from .exceptions import ClaimLost, ConfigurationError, TaskFailed
+from .exceptions import ClaimLost, ConfigurationError, TaskFailed, WorkerLost
 from .handlers import (
     UNCHANGED,
     Complete,
@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     from .cache.changes import Change, Claim, Write
 
 HANDLER_RETRY = Retry(1_000_000, delay=1.0, factor=2.0, max_delay=60.0)
+
+
+def give_up(claim: Claim) -> Change | None:
+    """What is written in place of one attempt too many: the earlier ones ended with their process."""
+    allowed = get_config().handler_attempts
+    if not claim.handler or claim.handler_attempts <= allowed:
+        return None
+    error = WorkerLost(f"its worker was lost in the last of {allowed} attempts")
+    failure = Failure(describe_exception(error), AttemptOutcome.LOST, None)
+    return MANAGER.finish_handler(claim, failure=failure)
 
 
 class HandlerCall(Attempt):

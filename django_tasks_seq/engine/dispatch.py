@@ -77,6 +77,7 @@ class Dispatch:
             return None
         hand.call, hand.give_up_at = found, None
         if found.must_show:
+            found.submitted = time.monotonic()
             self._unshown.append(hand)
             return None
         return found
@@ -93,17 +94,26 @@ class Dispatch:
     def show_first(self) -> None:
         """Commit RUNNING rows, then begin: for suspects and `on_lost="fail"` tasks.
 
+        Only as many as can begin at once: the row is evidence against a task if the process dies.
         A row that somebody holds stays for the next turn; so do all when the database is gone.
         """
-        waiting = [hand for hand in self._unshown if hand.call and self.hands.holds(hand.call)]
-        self._unshown = waiting
+        self._unshown = [
+            hand for hand in self._unshown if hand.call and self.hands.holds(hand.call)
+        ]
+        room = self.runner.idle()
+        waiting: list[Hand] = []
+        later: list[Hand] = []
+        for hand in self._unshown:
+            begins = room > 0 or (hand.call is not None and hand.call.is_async)
+            (waiting if begins else later).append(hand)
+            room -= 1
         if not waiting:
             return
         writes = [
             MANAGER.start_task(hand.claim, hand.call.report()) for hand in waiting if hand.call
         ]
         applied = self.store.apply(writes, self.options.name)
-        self._unshown = [hand for hand in waiting if hand.claim.job_id in applied.busy]
+        self._unshown = later + [hand for hand in waiting if hand.claim.job_id in applied.busy]
         shown = []
         for hand in waiting:
             if hand.claim.job_id in applied.done and hand.call is not None:
@@ -125,7 +135,8 @@ class Dispatch:
 
     def give_back(self) -> None:
         """Release what waits for a thread, so that others can run it."""
-        for call in self.runner.withdraw():
+        unshown, self._unshown = self._unshown, []
+        for call in self.runner.withdraw() + [hand.call for hand in unshown if hand.call]:
             hand = self.hands.get(call.claim.job_id)
             if hand is not None and hand.call is call:
                 self.release(hand)

@@ -12,7 +12,7 @@ from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Claim
 from ..exceptions import UnknownTask
-from ..handler_call import HandlerCall
+from ..handler_call import HandlerCall, give_up
 from ..registry import find_sequence
 from ..sequences import TaskSequence
 from ..task_call import UNREAD, TaskCall
@@ -50,7 +50,7 @@ class Hand:
         claim = self.claim
         if claim.requested and not claim.handler:
             return MANAGER.stop(claim, claim.requested)
-        aside = set_aside(claim, self.sequence, options.unknown_grace)
+        aside = set_aside(claim, self.sequence, options.unknown_grace) or give_up(claim)
         if aside is not None:
             return aside
         if claim.handler:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from django.db import connection
-
 from django_tasks_seq import clock
+from django_tasks_seq.models import Job
 from tests.testapp.hard_sequences import LEDGER
 
 
@@ -56,25 +55,10 @@ class Ledger:
 
 def database_time() -> Any:
     """Now, by the clock that decides leases."""
-    from django_tasks_seq.models import Job
-
     return Job.objects.values_list(clock.Now(), flat=True).first()
 
 
 def held_by(worker_name: str) -> set[str]:
     """Ids of the jobs that this worker holds."""
-    from django_tasks_seq.models import Job
-
     found = Job.objects.filter(status="RUNNING", worker__name=worker_name)
     return {str(job_id) for job_id in found.values_list("id", flat=True)}
-
-
-def open_transactions(pid_of: str = "") -> list[tuple[Any, ...]]:
-    """Sessions of this PostgreSQL database, ours excepted, in which a transaction is open."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            " AND state LIKE 'idle in transaction%'"
-        )
-        return list(cursor.fetchall())

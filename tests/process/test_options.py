@@ -133,9 +133,9 @@ def test_abandoned_tasks_that_end_after_all_are_forgiven(
     for n in range(3):
         go = tmp_path / f"go-{n}"
         job = executor.start_sequence("abandoned", {"until": str(go)})
-        wait_until(lambda job=job: job.refresh().status == "FAILED", what="a time-out")
+        assert executor.wait(job, 30).status == "FAILED"
         go.touch()
-        wait_until(lambda n=n: len(ledger.lines("end")) == n + 1, what="the end of its thread")
+        wait_until(lambda: len(ledger.lines("end")) > n, what="the end of its thread")  # noqa: B023
 
     done = executor.start_sequence("short", {})
     wait_until(lambda: done.refresh().status == "SUCCESSFUL", what="a job after them")

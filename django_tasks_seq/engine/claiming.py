@@ -39,6 +39,7 @@ class Claiming:
         self._window = float(options.concurrency)
         self._batch = options.concurrency
         self._rate = 0.0
+        self._size = 0.0
         self._measured_at = time.monotonic()
         self._measured = 0
 
@@ -61,7 +62,9 @@ class Claiming:
 
     def claim_handlers(self) -> list[Hand]:
         """Fresh hands of final jobs whose handler is due."""
-        limit = max(1, self.options.concurrency)
+        limit = self.options.concurrency - sum(1 for hand in self.hands if hand.claim.handler)
+        if limit <= 0:
+            return []
         return self._take(
             self.store.claim_handlers(
                 self.options.queues, limit, self.options.lease, self.worker_id
@@ -77,12 +80,17 @@ class Claiming:
         for hand in hands:
             self.hands.add(hand)
             self.claimed += not hand.claim.handler
+        if hands:
+            self._size = sum(hand.size for hand in hands) / len(hands)
         return hands
 
     def _wanted(self) -> int:
         if self.hands.bytes >= BYTES_IN_HAND:
             return 0
         wanted = max(self._for_idle_threads(), self._for_the_window())
+        if self._size:
+            # The next ones will be as heavy as the last.
+            wanted = min(wanted, 1 + int((BYTES_IN_HAND - self.hands.bytes) / self._size))
         if self.options.max_jobs is not None:
             wanted = min(wanted, self.options.max_jobs - self.claimed)
         return wanted

@@ -43,6 +43,8 @@ def run_atomic(attempt: TaskCall) -> Outcome:
     for _ in range(TRIES - 1):
         if not (isinstance(outcome, Raised) and is_transient(outcome.error)):
             break
+        if attempt.abandoned:
+            return Gone()
         outcome = _once(attempt)
     return outcome
 
@@ -72,12 +74,12 @@ def _call_and_write(attempt: TaskCall) -> Committed:
     outcome = attempt.call()
     if not isinstance(outcome, Returned):
         raise _RollBackError(outcome)
-    if attempt.abandoned:
-        raise _RollBackError(Gone())
     job_id = attempt.claim.job_id
     # The fence is the last statement before the commit: taken earlier it would hold the job's row
     # while user code runs.
     attempt.store.hold(job_id)
+    if attempt.abandoned:
+        raise _RollBackError(Gone())
     applied = attempt.store.apply([attempt.success(outcome.text)], attempt.worker)
     if job_id in applied.broken:
         error = applied.broken[job_id]

@@ -211,8 +211,10 @@ def renew(calls: list[Attempt]) -> None:
         tick = store.tick(held, get_config().lease_seconds)
         for call in group:
             lost = call.claim.job_id in tick.lost
-            requested = "claim_lost" if lost else tick.requested.get(call.claim.job_id)
-            call.context.stop_reason = call.context.stop_reason or requested or None
+            if lost:
+                call.context.stop_reason = call.context.stop_reason or "claim_lost"
+            else:
+                call.context.heed(tick.requested.get(call.claim.job_id, ""))
         show(
             store, [c for c in group if isinstance(c, TaskCall) and c.claim.job_id not in tick.lost]
         )

@@ -156,6 +156,11 @@ class TaskContext:
         """Whether the task should come to an end soon; `stop_reason` says why."""
         return self.stop_reason is not None
 
+    def heed(self, requested: str) -> None:
+        """Note what people request of the job now; a reason of another kind stands."""
+        if self.stop_reason in (None, "cancel", "pause"):
+            self.stop_reason = requested or None
+
     def raise_if_stopping(self) -> None:
         """End this attempt here if it should stop: it is released and costs nothing.
 

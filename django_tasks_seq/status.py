@@ -148,7 +148,9 @@ class TaskStatusManager:
             return self._under(claim, "defer", values, events=events)
         del values["status"]
         values["handler_attempts"] = max(0, claim.handler_attempts - 1)
-        return self._under(claim, "retry_handler", values, events=events)
+        change = self._under(claim, "retry_handler", values, events=events)
+        change.handler = claim.handler
+        return change
 
     def lose(self, snapshot: Snapshot, *, on_lost: str, handler: str) -> Change:
         """A dead worker's job: it goes on, unless its task kills workers or must not run twice."""
@@ -205,7 +207,7 @@ class TaskStatusManager:
             attempts = (self._handler_attempt(claim, failure),)
         elif claim.handler == HandlerDue.ERROR:
             values["error_result"] = result
-        return self._under(claim, "finish_handler", values, attempts=attempts)
+        return self._of_handler(claim, "finish_handler", values, attempts)
 
     def retry_handler(self, claim: Claim, failure: Failure) -> Change:
         """A handler raised and is due again."""
@@ -213,14 +215,21 @@ class TaskStatusManager:
         if claim.carried:
             values["resend_at"] = Moment(failure.delay or 0.0)
         attempts = (self._handler_attempt(claim, failure),)
-        return self._under(claim, "retry_handler", values, attempts=attempts)
+        return self._of_handler(claim, "retry_handler", values, attempts)
 
     def release_handler(self, claim: Claim) -> Change:
         """Give a handler's claim up before it was through; this attempt is not counted."""
         values = {"handler_attempts": max(0, claim.handler_attempts - 1), **GIVEN_UP}
         if claim.carried:
             values["resend_at"] = NOW
-        return self._under(claim, "retry_handler", values)
+        return self._of_handler(claim, "retry_handler", values, ())
+
+    def _of_handler(
+        self, claim: Claim, verb: str, values: dict[str, Any], attempts: tuple[dict[str, Any], ...]
+    ) -> Change:
+        change = self._under(claim, verb, values, attempts=attempts)
+        change.handler = claim.handler
+        return change
 
     def _handler_attempt(self, claim: Claim, failure: Failure) -> dict[str, Any]:
         name = HANDLER_TASK_ID[HandlerDue(claim.handler)]

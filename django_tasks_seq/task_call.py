@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from .atomic import run_atomic
 from .attempt import MANAGER, Attempt
-from .choices import Requested
 from .conf import get_config
 from .context import TaskContext
 from .exceptions import StoreNotSupported
@@ -76,9 +75,8 @@ class TaskCall(Attempt):
                 return MANAGER.fail_attempt(
                     self.claim, failure, self.report(), handler=handler, keep=self.keep
                 )
-            case Stopped(reason=reason) if reason in Requested.values:
-                return MANAGER.stop(self.claim, reason, self.report())
-            case Stopped(reason="drain"):
+            case Stopped():
+                # What people want is read anew under the fence: they may have changed their minds.
                 return MANAGER.release(self.claim, self.report())
         return None
 

@@ -175,6 +175,6 @@ class BaseJobStore(BaseTaskCacheHandler):
     def leave(self, worker_id: int | None) -> None:
         """Note that this worker ended in order."""
 
-    def next_due(self) -> float | None:
+    def next_due(self, queues: Sequence[str] = ()) -> float | None:
         """Seconds until something may be due: a waiting job, a handler, a lease's end; or None."""
         raise StoreNotSupported(type(self).__name__, "look ahead")

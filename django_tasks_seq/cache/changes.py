@@ -79,6 +79,11 @@ class Claim:
     later: dict[str, TaskRow] = field(default_factory=dict)
 
     @property
+    def size(self) -> int:
+        """Characters of the payloads it holds."""
+        return len(self.payload or "") + len(self.job_payload or "")
+
+    @property
     def took(self) -> float:
         """Seconds since the job's first task began."""
         return self.age + time.monotonic() - self.claimed_at
@@ -159,6 +164,8 @@ class Change:
     tasks: tuple[TaskWrite, ...] = ()
     attempts: tuple[dict[str, Any], ...] = ()
     events: tuple[dict[str, Any], ...] = ()
+    # A handler's verb: it must still be due, under a lease.
+    handler: str = ""
     # What is written instead, by what a person has requested of the job meanwhile.
     instead: dict[str, Change] = field(default_factory=dict)
 
@@ -187,12 +194,15 @@ class Applied:
 
     *done* maps to what a person has requested of the job ("" mostly); *lost*: the claim was not ours
     any more, nothing was written; *busy*: somebody holds the row, nothing was written, try again;
-    *broken*: the database refused this write alone.
+    *stale*: the claim is ours, but the task has ended by an earlier commit, nothing was written;
+    *broken*: the database refused this write alone. A write that an earlier commit made already,
+    whose answer was lost, is *done*.
     """
 
     done: dict[UUID, str] = field(default_factory=dict)
     lost: set[UUID] = field(default_factory=set)
     busy: set[UUID] = field(default_factory=set)
+    stale: set[UUID] = field(default_factory=set)
     broken: dict[UUID, Exception] = field(default_factory=dict)
 
 

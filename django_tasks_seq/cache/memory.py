@@ -180,15 +180,18 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
         """Note that this worker ended in order."""
         self._space.workers.pop(worker_id, None)
 
-    def next_due(self) -> float | None:
+    def next_due(self, queues: Sequence[str] = ()) -> float | None:
         """Seconds until something may be due: a waiting job, a handler, a lease's end; or None."""
         now = clock.unix_seconds()
         with self._space.lock:
             times = [
                 max(document["run_after"], document["lease_until"] or "")
                 for document in self._space.unsettled.values()
-                if document["status"] in (JobStatus.WAITING, JobStatus.RUNNING)
-                or document["handler_due"]
+                if (not queues or document["queue"] in queues)
+                and (
+                    document["status"] in (JobStatus.WAITING, JobStatus.RUNNING)
+                    or document["handler_due"]
+                )
             ]
         return rendering.seconds_until(min(times, default=None), now)
 

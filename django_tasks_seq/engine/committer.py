@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from ..attempt import Attempt
+from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Failure, Write
 from ..choices import AttemptOutcome, HandlerDue
@@ -82,8 +82,15 @@ class Committer:
             hand, _, _ = self._pending.pop(job_id)
             logger.warning("outcome refused: the claim was lost", extra={"job_id": str(job_id)})
             self.hands.drop(hand)
+        for job_id in applied.stale:
+            self._stale(*self._pending.pop(job_id))
         for job_id, error in applied.broken.items():
             self._broken(*self._pending.pop(job_id), error)
+
+    def _stale(self, hand: Hand, write: Write, call: Attempt | None) -> None:
+        """The task has ended by a commit whose answer was lost: whoever claims next sees how."""
+        hand.claim.begun, hand.call = False, None
+        self.put(hand, MANAGER.release(hand.claim))
 
     def _written(self, hand: Hand, write: Write, call: Attempt | None, requested: str) -> None:
         if not (isinstance(write, Change) and write.ends_claim):
@@ -112,6 +119,7 @@ class Committer:
         if isinstance(outcome, Returned | Committed) and not claim.is_last:
             claim.advance(outcome.text)
             claim.requested = requested
+            self.hands.resize(hand)
             hand.value = outcome.value
             self.onward.append(hand)
             return
@@ -132,7 +140,10 @@ class Committer:
 
     def _broken(self, hand: Hand, write: Write, call: Attempt | None, error: Exception) -> None:
         """The database refused this outcome by itself: the task failed, for good."""
-        if call is None or isinstance(call.outcome, Raised):
+        is_final = call is None or (
+            isinstance(call.outcome, Raised) and call.outcome.failure.delay is None
+        )
+        if call is None or is_final:
             logger.error("a write was refused: %s", error, extra={"job_id": str(hand.claim.job_id)})
             self.hands.drop(hand)
             return

@@ -37,8 +37,7 @@ class Hand:
     @classmethod
     def of(cls, claim: Claim) -> Hand:
         """A hand for a fresh claim."""
-        size = len(claim.payload or "") + len(claim.job_payload or "")
-        return cls(claim, find_sequence(claim.sequence), size=size)
+        return cls(claim, find_sequence(claim.sequence), size=claim.size)
 
     def is_last_chance(self, max_crashes: int) -> bool:
         """Whether one more loss fails its task: it then runs with nothing else in the process."""
@@ -49,7 +48,7 @@ class Hand:
         """The next attempt; or, where its task is not known here, the change that says so."""
         claim = self.claim
         if claim.requested and not claim.handler:
-            return MANAGER.stop(claim, claim.requested)
+            return MANAGER.release(claim)  # heeding what is requested
         aside = set_aside(claim, self.sequence, options.unknown_grace) or give_up(claim)
         if aside is not None:
             return aside
@@ -80,7 +79,13 @@ class Hands:
         return self.by_id.get(job_id)
 
     def add(self, hand: Hand) -> None:
-        """Take a job in hand."""
+        """Take a job in hand; an earlier claim on it is lost."""
+        earlier = self.by_id.get(hand.claim.job_id)
+        if earlier is not None:
+            self.drop(earlier)
+            if earlier.call is not None:
+                earlier.call.context.stop_reason = "claim_lost"
+                earlier.call.abandoned = True
         self.by_id[hand.claim.job_id] = hand
         self.bytes += hand.size
 
@@ -89,6 +94,12 @@ class Hands:
         if self.by_id.get(hand.claim.job_id) is hand:
             del self.by_id[hand.claim.job_id]
             self.bytes -= hand.size
+
+    def resize(self, hand: Hand) -> None:
+        """Count what it holds now: the payload of its next task."""
+        self.bytes -= hand.size
+        hand.size = hand.claim.size
+        self.bytes += hand.size
 
     def holds(self, call: Attempt) -> bool:
         """Whether this attempt is the present one of a job in hand."""

@@ -32,10 +32,10 @@ class Leases:
         result = self.store.tick(held, self.options.lease)
         for job_id, requested in result.requested.items():
             hand = self.hands.get(job_id)
-            if hand is not None and requested:
+            if hand is not None:
                 hand.claim.requested = requested
                 if hand.call is not None:
-                    hand.call.context.stop_reason = hand.call.context.stop_reason or requested
+                    hand.call.context.heed(requested)
         lost = [hand for job_id in result.lost if (hand := self.hands.get(job_id)) is not None]
         self._show([hand for hand in self.hands if hand.claim.job_id not in result.lost])
         return [call for hand in lost if (call := self._lose(hand)) is not None]

@@ -33,6 +33,14 @@ class Limits:
         self._left_behind = [call for call in self._left_behind if not call.ended]
         return len(self._left_behind)
 
+    def leave_behind(self, call: Attempt) -> None:
+        """Give its place to others; whatever it still does is refused."""
+        call.abandoned = True
+        self.runner.cancel(call)
+        self.runner.abandon(call)
+        if call.started is not None:
+            self._left_behind.append(call)
+
     def watch(self) -> None:
         """Tell attempts that are over their time to stop; give up on those that do not."""
         now = time.monotonic()
@@ -49,10 +57,8 @@ class Limits:
 
     def _abandon(self, hand: Hand, call: Attempt) -> None:
         """Record it as timed out; its thread is left behind, and whatever it does is refused."""
-        call.abandoned = True
         hand.give_up_at = None
-        self.runner.abandon(call)
-        self._left_behind.append(call)
+        self.leave_behind(call)
         logger.error(
             "task abandoned: it did not stop",
             extra={"job_id": str(call.claim.job_id), "task_id": call.task_id},

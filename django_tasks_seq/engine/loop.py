@@ -11,6 +11,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.db import InterfaceError, InternalError, OperationalError, connections
 
@@ -100,6 +101,9 @@ class Engine:
         try:
             self.work()
             self._sign_off()
+        except Exception:
+            self._give_up()
+            raise
         finally:
             self.runner.close()
             self.teller.close()
@@ -118,7 +122,7 @@ class Engine:
         self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
         self.dispatch.is_draining = True
         if self.on_stop is not None:
-            self.on_stop(len(self.runner.running()), within)
+            _guarded(self.on_stop, len(self.runner.running()), within)
 
     @property
     def is_draining(self) -> bool:
@@ -141,6 +145,7 @@ class Engine:
         """Once round: outcomes in, upkeep, claims, tasks out, wait."""
         try:
             self._obey()
+            self._watch_if_due()
             self._collect()
             self._upkeep()
             self._claim()
@@ -191,11 +196,15 @@ class Engine:
             self.committer.is_due = False
             self._poll_at = 0.0
 
-    def _upkeep(self) -> None:
+    def _watch_if_due(self) -> None:
+        """Before all that needs the database: limits hold and a drain goes on without it."""
         now = time.monotonic()
         if now >= self._watch_at:
             self._watch_at = now + WATCH
             self._watch(now)
+
+    def _upkeep(self) -> None:
+        now = time.monotonic()
         if now >= self._tick_at:
             self._tick()
         if now >= self._poll_at and not self.is_draining:
@@ -221,11 +230,10 @@ class Engine:
         self._tick_at = time.monotonic() + min(TICK, self.options.lease / 5)
         self.store.beat(self.claiming.worker_id, draining=self.is_draining)
         if self.on_beat is not None:
-            self.on_beat()
+            _guarded(self.on_beat)
         for call in self.leases.tick():
             # It runs on under a claim that is lost: its place is given to others.
-            call.abandoned = True
-            self.runner.abandon(call)
+            self.limits.leave_behind(call)
         if any(waited(hand) > LONGEST_WAIT_IN_HAND for hand in self.hands):
             self.dispatch.give_back()
             self.claiming.slow_down()
@@ -240,7 +248,7 @@ class Engine:
             self.maintenance.rescue()
         if outlook.resend:
             self.maintenance.sweep()
-        if outlook.handlers:
+        if outlook.handlers and not self.dispatch.is_alone:
             self.dispatch.hand_out(self.claiming.claim_handlers())
         if outlook.waiting or outlook.expired or outlook.handlers:
             # These are dealt with in batches, and held rows are passed by: there may be more.
@@ -248,7 +256,7 @@ class Engine:
         self.claiming.is_due = self.claiming.is_due or not outlook.is_empty
         self._is_dry = outlook.is_empty
         if self._is_dry and self.options.until_empty:
-            self._next_due = self.store.next_due()
+            self._next_due = self.store.next_due(self.options.queues)
             # Below zero: a handler that somebody runs now.
             pause = max(HELD_PAUSE, (self._next_due or 0.0) + EARLY)
             self._poll_at = min(self._poll_at, time.monotonic() + pause)
@@ -283,7 +291,7 @@ class Engine:
         if not self.hands and not self._is_dry and self._ends_by_itself():
             # One more look decides whether it is done.
             self._poll_at = min(self._poll_at, now + (HELD_PAUSE if self.claiming.is_due else 0.0))
-        until = min(self._tick_at, self._poll_at)
+        until = self._tick_at if self.is_draining else min(self._tick_at, self._poll_at)
         if self.hands:
             until = min(until, self._watch_at)
         pause = max(0.0, until - now)
@@ -312,6 +320,13 @@ class Engine:
         self._tick_at = self._poll_at = 0.0
         self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
 
+    def _give_up(self) -> None:
+        """A mistake of ours ends this engine: what is in hand is released, not left to its leases."""
+        logger.error("the engine failed: its jobs are released")
+        with suppress(Exception):
+            self.dispatch.release_running()
+            self.committer.commit()
+
     def _sign_off(self) -> None:
         if self._backoff:
             return
@@ -329,3 +344,11 @@ class Engine:
             queues=self.options.queues,
             concurrency=self.options.concurrency,
         )
+
+
+def _guarded(tell: Callable[..., None], *args: object) -> None:
+    """Call what others want to be told by; a terminal that is closed must not end the worker."""
+    try:
+        tell(*args)
+    except Exception:
+        logger.exception("telling of a stop or a beat failed")

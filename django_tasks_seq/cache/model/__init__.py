@@ -104,7 +104,7 @@ class ModelTaskCacheHandler(BaseJobStore):
             if not snapshots:
                 raise JobNotFound(str(job_id))
             change = decide(_with_results(db, snapshots[0]))
-            held = {s.job_id: (s.status, s.token, s.requested) for s in snapshots}
+            held = {s.job_id: writes.Fenced.of(s) for s in snapshots}
             writes.write_changes(db, [change], held, "")
             if change.values.get("status") == JobStatus.READY and not snapshots[0].carried:
                 adding.notify(db)
@@ -173,8 +173,8 @@ class ModelTaskCacheHandler(BaseJobStore):
             return None
         return Listener(db)
 
-    def next_due(self) -> float | None:
-        return upkeep.next_due(self.db)
+    def next_due(self, queues: Sequence[str] = ()) -> float | None:
+        return upkeep.next_due(self.db, queues)
 
 
 def _with_results(db: Database, snapshot: Snapshot) -> Snapshot:

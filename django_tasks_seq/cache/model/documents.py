@@ -18,7 +18,7 @@ from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS, Tra
 from ..changes import Change, TaskWrite
 from .sql import TASK, Database, listed
 from .upkeep import read_snapshots
-from .writes import write_changes
+from .writes import Fenced, write_changes
 
 # What a document may change of a row that exists: what the engine itself writes, never identity,
 # plan or claim.
@@ -95,7 +95,7 @@ def set(db: Database, key: str, value: Mapping[str, Any]) -> None:  # noqa: A001
             _check(TASK_TRANSITIONS, old, values, key)
             position = int(value.get("position", row.position if row else 0))
             change.tasks = (TaskWrite(task_id, position, (old,), values),)
-        held = {job_id: (snapshot.status, snapshot.token, snapshot.requested)}
+        held = {job_id: Fenced.of(snapshot)}
         write_changes(db, [change], held, str(value.get("worker_name", "")))
 
 

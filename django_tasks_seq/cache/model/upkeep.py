@@ -12,7 +12,7 @@ from ...conf import get_config
 from ..changes import Change, Due, Held, Outlook, Snapshot, TickResult
 from .claims import DUE_HANDLER, read_plan, task_rows
 from .sql import JOB, TASK, WORKER, Database, marks
-from .writes import write_changes
+from .writes import Fenced, write_changes
 
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
 RENEW_BELOW = 2 / 3  # of a lease left
@@ -104,7 +104,7 @@ def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> li
             db, f"{expired} ORDER BY lease_until LIMIT %s{db.skip_locked}", [limit]
         )
         changes = [decide(snapshot) for snapshot in snapshots]
-        held = {s.job_id: (s.status, s.token, s.requested) for s in snapshots}
+        held = {s.job_id: Fenced.of(s) for s in snapshots}
         write_changes(db, changes, held, "")
     return changes
 
@@ -128,8 +128,9 @@ def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
     return [db.as_uuid(job_id) for (job_id,) in rows]
 
 
-def next_due(db: Database) -> float | None:
+def next_due(db: Database, queues: Sequence[str]) -> float | None:
     """Seconds until something may be due: a waiting job, a handler, or the end of a lease."""
+    among = f" AND queue IN ({marks(queues)})" if queues else ""
     free = "NOT (handler_due = '') AND lease_until IS NULL"
     questions = (
         ("run_after", f"status = '{WAITING}'"),
@@ -137,11 +138,13 @@ def next_due(db: Database) -> float | None:
         ("lease_until", "lease_until IS NOT NULL"),
     )
     soonest = (
-        f"SELECT {column} AS at FROM {JOB} WHERE {where} ORDER BY {column} LIMIT 1"
+        f"SELECT {column} AS at FROM {JOB} WHERE {where}{among} ORDER BY {column} LIMIT 1"
         for column, where in questions
     )
     parts = " UNION ALL ".join(f"SELECT at FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
-    ((seconds,),) = db.query(f"SELECT {db.seconds_until('MIN(at)')} FROM ({parts}) AS soonest", ())
+    ((seconds,),) = db.query(
+        f"SELECT {db.seconds_until('MIN(at)')} FROM ({parts}) AS soonest", [*queues] * len(questions)
+    )
     return None if seconds is None else float(seconds)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import DataError, IntegrityError
 
-from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS
-from ..changes import Applied, Change, Checkpoint, TaskWrite, Write
+from ...choices import JobStatus
+from ...transitions import JOB as JOB_TRANSITIONS
+from ..changes import Applied, Change, Checkpoint, Snapshot, TaskWrite, Write
 from . import group_commit
 from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed, marks
 
+ENDED = JobStatus.SUCCESSFUL
 CHECKPOINT_SOURCES = JOB_TRANSITIONS["complete_task"].sources
-OPEN_TASK = TASK_TRANSITIONS["complete_task"].sources
 
 ATTEMPT_DEFAULTS: dict[str, Any] = {
     "exception_class": "",
@@ -34,13 +35,22 @@ EVENT_DEFAULTS: dict[str, Any] = {
 }
 
 
+Commit = Callable[[Database, Sequence[Any], str, Applied], dict[UUID, str]]
+
+
+def _commit_checkpoints(
+    db: Database, checkpoints: Sequence[Checkpoint], worker_name: str, applied: Applied
+) -> dict[UUID, str]:
+    return group_commit.commit(db, checkpoints, worker_name)
+
+
 def apply(db: Database, writes: Sequence[Write], worker_name: str) -> Applied:
     """Write each in full or not at all; see `BaseJobStore.apply`."""
     applied = Applied()
     checkpoints = [write for write in writes if isinstance(write, Checkpoint)]
     changes = [write for write in writes if isinstance(write, Change)]
     if checkpoints:
-        _guarded(db, checkpoints, worker_name, applied, group_commit.commit)
+        _guarded(db, checkpoints, worker_name, applied, _commit_checkpoints)
     if changes:
         _guarded(db, changes, worker_name, applied, _commit_changes)
     return applied
@@ -51,12 +61,12 @@ def _guarded(
     writes: Sequence[Any],
     worker_name: str,
     applied: Applied,
-    commit: Callable[[Database, Sequence[Any], str], dict[UUID, str]],
+    commit: Commit,
 ) -> None:
     """Commit a batch; a row that breaks it is split off and committed alone."""
     try:
         with db.savepoint():
-            done = commit(db, writes, worker_name)
+            done = commit(db, writes, worker_name, applied)
     except (DataError, IntegrityError) as error:
         if len(writes) == 1:
             applied.broken[writes[0].job_id] = error
@@ -71,42 +81,112 @@ def _guarded(
 
 
 def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied) -> None:
-    """A row the fence did not return is either locked by somebody, or no longer ours."""
-    ids = db.uuids(write.job_id for write in writes)
-    rows = db.query(f"SELECT id, status, claim_token FROM {JOB} WHERE id IN ({marks(ids)})", ids)
-    now = {db.as_uuid(job_id): (status, token) for job_id, status, token in rows}
+    """A row that the fence did not return is locked by somebody, or no longer ours."""
+    ids = db.uuids(write.job_id for write in writes if write.job_id not in applied.stale)
+    if not ids:
+        return
+    rows = db.query(f"SELECT id, {FENCED} FROM {JOB} WHERE id IN ({marks(ids)})", ids)
+    now = {db.as_uuid(row[0]): Fenced(*row[1:]) for row in rows}
     for write in writes:
-        status, token = now.get(write.job_id, ("", -1))
-        sources = CHECKPOINT_SOURCES if isinstance(write, Checkpoint) else write.sources
-        ours = status in sources and write.token in (None, token)
-        (applied.busy if ours else applied.lost).add(write.job_id)
+        row = now.get(write.job_id)
+        if write.job_id in applied.stale:
+            continue
+        if row is None or row.token != write.token:
+            applied.lost.add(write.job_id)
+        elif _holds(write, row):
+            applied.busy.add(write.job_id)
+        elif _has_landed(write, row):
+            applied.done[write.job_id] = row.requested
+        else:
+            applied.lost.add(write.job_id)
 
 
-def _commit_changes(db: Database, changes: Sequence[Change], worker_name: str) -> dict[UUID, str]:
+def _holds(write: Write, row: Fenced) -> bool:
+    if isinstance(write, Checkpoint):
+        return row.status in CHECKPOINT_SOURCES
+    if write.handler:
+        return row.handler == write.handler and row.is_leased
+    return row.status in write.sources
+
+
+def _has_landed(write: Write, row: Fenced) -> bool:
+    """Whether this very write was committed before, and only its answer was lost.
+
+    Under one token nobody but its holder gives a job that status, and it has left its sources.
+    """
+    if isinstance(write, Checkpoint):
+        return write.ends and row.status == ENDED
+    if write.handler:
+        return row.status in write.sources
+    return row.status == write.heeding(row.requested).values.get("status")
+
+
+def _commit_changes(
+    db: Database, changes: Sequence[Change], worker_name: str, applied: Applied
+) -> dict[UUID, str]:
     with db.atomic():
         held = fence(db, changes)
-        ours = [c.heeding(held[c.job_id][2]) for c in changes if c.job_id in held]
-        write_changes(db, ours, held, worker_name)
-    return {job_id: requested for job_id, (_, _, requested) in held.items()}
+        ours = [c.heeding(held[c.job_id].requested) for c in changes if c.job_id in held]
+        stale = _with_ended_tasks(db, ours)
+        write_changes(db, [c for c in ours if c.job_id not in stale], held, worker_name)
+    applied.stale |= stale
+    return {job_id: row.requested for job_id, row in held.items() if job_id not in stale}
 
 
-Fenced = dict[UUID, tuple[str, int, str]]
+class Fenced(NamedTuple):
+    """A job's row, locked by the fence."""
+
+    status: str
+    token: int
+    requested: str
+    handler: str
+    is_leased: bool
+
+    @classmethod
+    def of(cls, job: Snapshot) -> Fenced:
+        """A row that was locked when its snapshot was read."""
+        leased = job.lease_left is not None
+        return cls(job.status, job.token, job.requested, job.handler, leased)
 
 
-def fence(db: Database, changes: Sequence[Change]) -> Fenced:
+FENCED = "status, claim_token, requested, handler_due, lease_until IS NOT NULL"
+
+
+def fence(db: Database, changes: Sequence[Change]) -> dict[UUID, Fenced]:
     """Lock the rows of *changes* whose claim and status still hold; never wait for one."""
     by_id = {change.job_id: change for change in changes}
     pairs = ", ".join(["(%s, %s)"] * len(changes))
     rows = db.query(
-        f"SELECT id, status, claim_token, requested FROM {JOB} WHERE (id, claim_token) IN"
+        f"SELECT id, {FENCED} FROM {JOB} WHERE (id, claim_token) IN"
         f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{pairs}){db.skip_locked}",
         [value for c in changes for value in (db.uuid(c.job_id), c.token)],
     )
-    held = {db.as_uuid(row[0]): (row[1], row[2], row[3]) for row in rows}
-    return {job_id: row for job_id, row in held.items() if row[0] in by_id[job_id].sources}
+    held = {db.as_uuid(row[0]): Fenced(*row[1:]) for row in rows}
+    return {job_id: row for job_id, row in held.items() if _holds(by_id[job_id], row)}
 
 
-def write_changes(db: Database, changes: Sequence[Change], held: Fenced, worker_name: str) -> None:
+def _with_ended_tasks(db: Database, changes: Sequence[Change]) -> set[UUID]:
+    """Jobs of *changes* that would write over a task which has ended meanwhile.
+
+    The commit of an atomic task may have been made although its answer was lost: a failure that is
+    recorded then must not end the job.
+    """
+    wanted = {(c.job_id, task.task_id): task.sources for c in changes for task in c.tasks}
+    if not wanted:
+        return set()
+    pairs = ", ".join(["(%s, %s)"] * len(wanted))
+    rows = db.query(
+        f"SELECT job_id, task_id, status FROM {TASK} WHERE (job_id, task_id) IN"
+        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{pairs})",
+        [value for job_id, task_id in wanted for value in (db.uuid(job_id), task_id)],
+    )
+    found = ((db.as_uuid(job_id), task_id, status) for job_id, task_id, status in rows)
+    return {job_id for job_id, task_id, status in found if status not in wanted[job_id, task_id]}
+
+
+def write_changes(
+    db: Database, changes: Sequence[Change], held: Mapping[UUID, Fenced], worker_name: str
+) -> None:
     """Write what *changes* say of jobs whose rows are locked, statement by statement for all of them."""
     _update_jobs(db, [c for c in changes if c.values], held)
     _upsert_tasks(db, changes, worker_name)
@@ -118,15 +198,15 @@ def write_changes(db: Database, changes: Sequence[Change], held: Fenced, worker_
 Rows = dict[str, list[list[Any]]]
 
 
-def _update_jobs(db: Database, changes: Iterable[Change], held: Fenced) -> None:
+def _update_jobs(db: Database, changes: Iterable[Change], held: Mapping[UUID, Fenced]) -> None:
     groups: Rows = defaultdict(list)
     for change in changes:
         cells = [(name, *db.placeholder(value)) for name, value in change.values.items()]
         sets = ", ".join(f"{name} = {mark}" for name, mark, _ in cells)
-        status, token, _ = held[change.job_id]
+        row = held[change.job_id]
         groups[
             f"UPDATE {JOB} SET {sets} WHERE id = %s AND claim_token = %s AND status = %s"
-        ].append([*(param for *_, param in cells), db.uuid(change.job_id), token, status])
+        ].append([*(param for *_, param in cells), db.uuid(change.job_id), row.token, row.status])
     _run(db, groups)
 
 

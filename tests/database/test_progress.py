@@ -117,7 +117,9 @@ def test_a_lost_claim_is_told_to_the_task(declare: Declare, inbox: Inbox) -> Non
     call.run()
 
     assert call.context.stop_reason == "claim_lost"
-    assert call.write() is None
+    write = call.write()
+    assert write is None or store.apply([write]).lost == {job.id}
+    assert not job.task_statuses.exists()
 
 
 def test_results_of_earlier_tasks_by_id(declare: Declare) -> None:

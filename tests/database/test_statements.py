@@ -1,0 +1,205 @@
+"""How many statements a start, a claim, a checkpoint and `execute_task` cost: exactly."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_tasks_seq import executor
+from django_tasks_seq.cache.changes import Claim, Held, Report
+from django_tasks_seq.status import TaskStatusManager
+from tests.database.conftest import Declare
+from tests.database.working import Inbox, same
+
+pytestmark = pytest.mark.django_db(transaction=True)
+STATUS = TaskStatusManager()
+
+
+class Cost:
+    """Statements of a block, by their first word."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.commits = 0
+
+    def __eq__(self, other: object) -> bool:
+        return (self.words, self.commits) == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{self.words} in {self.commits} commits"
+
+
+@contextmanager
+def cost() -> Iterator[Cost]:
+    """Count what goes to the database; an `executemany` is one statement, which SQLite runs in C."""
+    found = Cost()
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        word = re.split(r"\W", sql.strip(), maxsplit=1)[0].upper()
+        if word != "BEGIN":
+            found.words.append(word)
+            found.commits += not connection.in_atomic_block and word != "SELECT"
+        return execute(sql, params, many, context)
+
+    commit = connection._commit
+
+    def counted() -> Any:
+        found.commits += 1
+        return commit()
+
+    connection._commit = counted
+    try:
+        with connection.execute_wrapper(count):
+            yield found
+    finally:
+        del connection._commit
+
+
+def claimed(number: int, lease: float = 60) -> list[Claim]:
+    executor.start_many("probe", [None] * number)
+    claims: list[Claim] = executor.store().claim(["default"], number, lease, None)
+    assert len(claims) == number
+    return claims
+
+
+def checkpoints(claims: list[Claim]) -> list[Any]:
+    report = Report(0.1, 0.0)
+    return [STATUS.complete_task(c, '"r"', report, handler="", keep=True) for c in claims]
+
+
+def test_a_start_is_one_statement_and_one_commit(declare: Declare) -> None:
+    """Outside of a transaction a start is one INSERT (with its NOTIFY), committed by itself."""
+    declare(same)
+    with cost() as spent:
+        executor.start_sequence("probe", {"n": 1}, idempotency_key="k")
+
+    word = "WITH" if connection.vendor == "postgresql" else "INSERT"
+    assert spent == ([word], 1)
+
+
+def test_a_second_start_with_a_key_reads_the_first_job(declare: Declare) -> None:
+    """A refused INSERT is followed by a look for the job that has the key."""
+    declare(same)
+    executor.start_sequence("probe", 1, idempotency_key="k")
+    with cost() as spent:
+        executor.start_sequence("probe", 1, idempotency_key="k")
+
+    assert spent.words[1:] == ["SELECT", "SELECT"]
+
+
+def test_many_starts_are_one_statement_and_one_commit(declare: Declare) -> None:
+    """A hundred jobs are one INSERT in one transaction."""
+    declare(same)
+    with cost() as spent:
+        executor.start_many("probe", range(100))
+
+    word = "WITH" if connection.vendor == "postgresql" else "INSERT"
+    assert spent == ([word], 1)
+
+
+def test_a_claim_is_one_statement(declare: Declare) -> None:
+    """A batch of fresh jobs of one queue is claimed by one UPDATE."""
+    declare(same)
+    executor.start_many("probe", range(50))
+    with cost() as spent:
+        claims = executor.store().claim(["default"], 50, 60, None)
+
+    assert len(claims) == 50
+    assert spent == (["UPDATE"], 1)
+
+
+def test_a_claim_of_begun_jobs_reads_where_they_stand(declare: Declare) -> None:
+    """For jobs that have task rows two more statements tell position and payload of them all."""
+    declare(same, same)
+    claims = claimed(20)
+    executor.store().apply(checkpoints(claims))
+    for claim in claims:
+        claim.advance('"r"')
+    executor.store().apply([STATUS.release(claim) for claim in claims])
+    with cost() as spent:
+        again = executor.store().claim(["default"], 50, 60, None)
+
+    assert [(claim.position, claim.payload) for claim in again] == [(1, '"r"')] * 20
+    assert spent.words == ["UPDATE", "SELECT", "SELECT"]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("number", [1, 50])
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "last task"])
+def test_a_checkpoint_of_many_jobs_is_one_statement(
+    declare: Declare, number: int, last: bool
+) -> None:
+    """Fence, ends of jobs and task rows of all jobs at hand are one statement and one commit."""
+    declare(*[same] * (1 if last else 2))
+    writes = checkpoints(claimed(number))
+    with cost() as spent:
+        applied = executor.store().apply(writes)
+
+    assert len(applied.done) == number
+    assert spent == (["WITH"], 1)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("number", [1, 50])
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "last task"])
+def test_on_sqlite_a_checkpoint_is_one_transaction(
+    declare: Declare, number: int, last: bool
+) -> None:
+    """One transaction of so many statements for any number of jobs: lock, read, insert, update."""
+    declare(*[same] * (1 if last else 2))
+    writes = checkpoints(claimed(number))
+    with cost() as spent:
+        applied = executor.store().apply(writes)
+
+    assert len(applied.done) == number
+    ends = ["UPDATE"] if last else []
+    assert spent == (["UPDATE", "SELECT", "INSERT", *ends], 1)
+
+
+def test_a_quiet_tick_writes_nothing(declare: Declare) -> None:
+    """A tick whose leases are fresh is one SELECT."""
+    declare(same)
+    claims = claimed(20)
+    held = [Held(claim.job_id, claim.token) for claim in claims]
+    with cost() as spent:
+        executor.store().tick(held, 60)
+
+    assert spent == (["SELECT"], 0)
+
+
+def test_a_look_is_one_statement(declare: Declare) -> None:
+    """What there is to do, of all kinds, is one SELECT."""
+    with cost() as spent:
+        executor.store().look([])
+
+    assert spent == (["SELECT"], 0)
+
+
+def test_execute_task_is_a_claim_a_checkpoint_and_a_look(declare: Declare, inbox: Inbox) -> None:
+    """One task of a carried job: two commits, its claim and its outcome, and reads around them."""
+    declare(same, same)
+    job = executor.start_sequence("probe", 1)
+    with cost() as spent:
+        executor.execute_task(job, "t1")
+
+    begin = ["UPDATE"] if connection.vendor == "sqlite" else []
+    claim = [*begin, "SELECT", "SELECT", "SELECT", "UPDATE"]
+    outcome = [*begin, "SELECT", "SELECT", "UPDATE", "INSERT"]
+    due = ["SELECT"] * 3
+    assert spent == ([*claim, *outcome, *due], 2)
+
+
+def test_a_verb_is_one_transaction(declare: Declare) -> None:
+    """Cancelling reads under the lock, writes job and event, and reads the job again."""
+    declare(same)
+    job = executor.start_sequence("probe")
+    with cost() as spent:
+        executor.cancel(job)
+
+    begin = ["UPDATE"] if connection.vendor == "sqlite" else []
+    assert spent == ([*begin, "SELECT", "SELECT", "SELECT", "UPDATE", "INSERT", "SELECT"], 1)

@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.db import connections
 
 from .cache.changes import Claim, Failure, Report, Write
 from .choices import AttemptOutcome
@@ -79,8 +80,11 @@ class Attempt:
     async def arun(self) -> None:
         """Await it."""
         self._begin()
-        async with ThreadSensitiveContext():
+        async with ThreadSensitiveContext() as context:
             self.outcome = await self._acall()
+            if context in SyncToAsync.context_to_thread_executor:
+                # Its sync code had a thread of its own, which ends here with what it has opened.
+                await sync_to_async(connections.close_all)()
         self.ended = time.monotonic()
 
     def _begin(self) -> None:

@@ -7,7 +7,7 @@ of that; a sequence is its name or the object. Times are seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,7 +82,7 @@ def start_sequence(
 
 def start_many(
     sequence: str | TaskSequence,
-    payloads: Sequence[Any],
+    payloads: Iterable[Any],
     *,
     subjects: Sequence[models.Model] | None = None,
     idempotency_keys: Sequence[str] | None = None,

@@ -22,7 +22,7 @@ from .exceptions import (
     UnknownTask,
 )
 from .ids import short_id
-from .status import GIVEN_UP, resend
+from .status_parts import GIVEN_UP, resend
 from .transitions import JOB, TASK
 
 CLEARED: dict[str, Any] = {

@@ -6,29 +6,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from .cache.changes import (
-    NOW,
-    Change,
-    Checkpoint,
-    Claim,
-    Failure,
-    Moment,
-    Report,
-    Snapshot,
-    TaskWrite,
-    Write,
-)
-from .choices import HANDLER_TASK_ID, AttemptOutcome, HandlerDue, JobStatus, Requested, TaskState
+from .cache.changes import NOW, Change, Claim, Failure, Moment, Report, Snapshot, TaskWrite, Write
+from .choices import HANDLER_TASK_ID, HandlerDue, JobStatus, Requested, TaskState
 from .conf import get_config
 from .exceptions import TasksSeqError
+from .status_parts import (
+    GIVEN_UP,
+    ago,
+    at_rest,
+    attempt_row,
+    checkpoint,
+    lost_attempt_row,
+    lost_text,
+    resend,
+    task_write,
+)
 from .transitions import JOB, TASK
 
 KEPT_BY_STOP = ("run_after", "suspect", "unknown_since")
-GIVEN_UP: Mapping[str, Any] = {"lease_until": None, "worker_id": None}
 REQUESTED_STATUS = {
     Requested.CANCEL: JobStatus.CANCELLED,
     Requested.PAUSE: JobStatus.PAUSED,
@@ -49,19 +46,21 @@ class TaskStatusManager:
         values = {
             "status": TaskState.RUNNING,
             "attempts": claim.attempt,
-            "started_at": _ago(report.started),
+            "started_at": ago(report.started),
             "finished_at": None,
             "progress": report.progress,
             **({} if report.cursor is None else {"cursor": report.cursor}),
         }
-        return self._under(claim, "start_task", {}, tasks=(_task(claim, "start_task", values),))
+        return self._under(
+            claim, "start_task", {}, tasks=(task_write(claim, "start_task", values),)
+        )
 
     def complete_task(
         self, claim: Claim, result: str | None, report: Report, *, handler: str, keep: bool
     ) -> Write:
         """The task succeeded. *handler* is due when it was the last; *keep*: the claim goes on."""
         if keep and not claim.suspect and claim.unknown_for is None:
-            return _checkpoint(claim, result, report, handler)
+            return checkpoint(claim, result, report, handler)
         values: dict[str, Any] = {"suspect": False, "unknown_since": None}
         if claim.is_last:
             values |= {"status": JobStatus.SUCCESSFUL, "result": result}
@@ -76,11 +75,11 @@ class TaskStatusManager:
             "error": "",
             "progress": None,
             "cursor": None,
-            "started_at": _ago(report.started),
-            "finished_at": _ago(report.ended),
+            "started_at": ago(report.started),
+            "finished_at": ago(report.ended),
         }
         verb = "complete_job" if claim.is_last else "complete_task"
-        change = self._under(claim, verb, values, tasks=(_task(claim, "complete_task", task),))
+        change = self._under(claim, verb, values, tasks=(task_write(claim, "complete_task", task),))
         return change if keep or claim.is_last else self._heeding(claim, change)
 
     def fail_attempt(
@@ -95,8 +94,8 @@ class TaskStatusManager:
             "attempts": claim.attempt,
             "error": summary,
             "progress": report.progress,
-            "started_at": _ago(report.started),
-            "finished_at": _ago(report.ended),
+            "started_at": ago(report.started),
+            "finished_at": ago(report.ended),
             **({} if report.cursor is None else {"cursor": report.cursor}),
         }
         values: dict[str, Any] = {"suspect": False, "unknown_since": None}
@@ -109,8 +108,8 @@ class TaskStatusManager:
             claim,
             verb,
             values,
-            tasks=(_task(claim, verb, task),),
-            attempts=(_attempt(claim.task_id, claim.attempt, failure, report),),
+            tasks=(task_write(claim, verb, task),),
+            attempts=(attempt_row(claim.task_id, claim.attempt, failure, report),),
         )
         return change if last else self._heeding(claim, change)
 
@@ -158,7 +157,7 @@ class TaskStatusManager:
         running = row if row and row.status == TaskState.RUNNING else None
         crashes = running.crashes + 1 if running and snapshot.suspect else 0
         limit = get_config().max_crashes
-        text = _lost_text(snapshot)
+        text = lost_text(snapshot)
         fails = running is not None and (on_lost == "fail" or crashes >= limit)
         values: dict[str, Any] = {"suspect": not fails, **GIVEN_UP}
         if fails and running is not None:
@@ -190,7 +189,7 @@ class TaskStatusManager:
             change.tasks = (
                 TaskWrite(running.task_id, running.position, TASK["rescue"].sources, task),
             )
-            change.attempts = (_lost_attempt(running.task_id, running.attempts, text, snapshot),)
+            change.attempts = (lost_attempt_row(running.task_id, running.attempts, text, snapshot),)
         return change
 
     # --- handlers ------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ class TaskStatusManager:
 
     def _handler_attempt(self, claim: Claim, failure: Failure) -> dict[str, Any]:
         name = HANDLER_TASK_ID[HandlerDue(claim.handler)]
-        return _attempt(name, claim.handler_attempts, failure, Report())
+        return attempt_row(name, claim.handler_attempts, failure, Report())
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -255,7 +254,7 @@ class TaskStatusManager:
             stop.values |= kept
             stop.tasks, stop.attempts = change.tasks, change.attempts
             if requested == Requested.CANCEL:
-                stop.tasks = tuple(_at_rest(task) for task in change.tasks)
+                stop.tasks = tuple(at_rest(task) for task in change.tasks)
             change.instead[requested] = stop
         return change
 
@@ -267,7 +266,7 @@ class TaskStatusManager:
         values: dict[str, Any] = {"status": TaskState.READY, "attempts": claim.attempt - 1}
         if cursor is not None:
             values["cursor"] = cursor
-        return (_task(claim, "release", values),)
+        return (task_write(claim, "release", values),)
 
     def _under(
         self,
@@ -286,69 +285,3 @@ class TaskStatusManager:
         return Change(
             verb, claim.job_id, claim.token, transition.sources, values, tasks, attempts, events
         )
-
-
-def _checkpoint(claim: Claim, result: str | None, report: Report, handler: str) -> Checkpoint:
-    """The common case, for which stores have a path of their own."""
-    return Checkpoint(
-        claim.job_id,
-        claim.token,
-        claim.task_id,
-        claim.position,
-        claim.attempt,
-        result,
-        report.started or 0.0,
-        report.ended,
-        claim.is_last,
-        handler if claim.is_last else "",
-    )
-
-
-def _at_rest(task: TaskWrite) -> TaskWrite:
-    """A task that was to be retried, of a job that is cancelled."""
-    if task.values["status"] == TaskState.WAITING:
-        task = replace(task, values={**task.values, "status": TaskState.READY})
-    return task
-
-
-def _ago(seconds: float | None) -> Moment | None:
-    return None if seconds is None else Moment(-seconds)
-
-
-def resend(carried: bool) -> dict[str, Any]:  # noqa: FBT001 (a column's value)
-    """A carried job that is due is announced again when nobody begins it."""
-    return {"resend_at": Moment(get_config().resend_seconds), "resends": 0} if carried else {}
-
-
-def _task(claim: Claim, verb: str, values: dict[str, Any]) -> TaskWrite:
-    return TaskWrite(claim.task_id, claim.position, TASK[verb].sources, values)
-
-
-def _attempt(task_id: str, attempt: int, failure: Failure, report: Report) -> dict[str, Any]:
-    return {
-        "task_id": task_id,
-        "attempt": attempt,
-        "outcome": failure.outcome,
-        "exception_class": failure.text.exception_class,
-        "exception_bases": json.dumps(failure.text.bases),
-        "message": failure.text.message,
-        "traceback": failure.text.traceback,
-        "started_at": _ago(report.started),
-    }
-
-
-def _lost_attempt(task_id: str, attempt: int, text: str, snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "task_id": task_id,
-        "attempt": attempt,
-        "outcome": AttemptOutcome.LOST,
-        "exception_class": "django_tasks_seq.exceptions.WorkerLost",
-        "message": text,
-        "worker_name": snapshot.worker_name,
-    }
-
-
-def _lost_text(snapshot: Snapshot) -> str:
-    name = snapshot.worker_name or "a consumer"
-    seen = "" if snapshot.worker_seen is None else f", last seen {snapshot.worker_seen:.0f} s ago,"
-    return f"lost with {name}{seen} whose lease has ended"

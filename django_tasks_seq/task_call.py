@@ -75,6 +75,8 @@ class TaskCall(Attempt):
                 return MANAGER.fail_attempt(
                     self.claim, failure, self.report(), handler=handler, keep=self.keep
                 )
+            case Stopped(reason="claim_lost"):
+                return None
             case Stopped():
                 # What people want is read anew under the fence: they may have changed their minds.
                 return MANAGER.release(self.claim, self.report())

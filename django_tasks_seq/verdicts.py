@@ -9,7 +9,7 @@ from .choices import JobStatus
 from .exceptions import ClaimLost, InvalidTransition
 from .handlers.base import Complete, RetryJob, RetryTask
 from .repairs import CLEARED, Actor, again, change_of, next_id, renewed
-from .status import resend
+from .status_parts import resend
 from .transitions import JOB
 
 LIMIT = 3

@@ -20,12 +20,34 @@ LAYERS: list[set[str]] = [
     {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
     {"executor", "starting", "consuming", "announcements", "new_jobs"}
-    | {"attempt", "atomic", "outcomes", "status", "repairs", "unknown", "task_call", "handler_call", "health", "verdicts"},
+    | {
+        "attempt",
+        "atomic",
+        "outcomes",
+        "status",
+        "repairs",
+        "unknown",
+        "task_call",
+        "handler_call",
+        "health",
+        "verdicts",
+        "status_parts",
+    },
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},
     {"sequences", "payloads", "payload_types", "tasks", "fields", "transitions"}
     | {"json_problems", "plain_types", "declarations", "retry"},
-    {"conf", "clock", "signals", "exceptions", "choices", "text", "errors_text", "conf_rules", "ids"}
+    {
+        "conf",
+        "clock",
+        "signals",
+        "exceptions",
+        "choices",
+        "text",
+        "errors_text",
+        "conf_rules",
+        "ids",
+    }
     | {"injection", "loggers"},
 ]
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

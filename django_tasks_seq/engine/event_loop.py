@@ -39,10 +39,13 @@ class LoopRunner:
     def _get_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=self._loop.run_forever, name="tasks-seq-loop", daemon=True
-            ).start()
+            threading.Thread(target=self._work, name="tasks-seq-loop", daemon=True).start()
         return self._loop
+
+    def _work(self) -> None:
+        loop = self._get_loop()
+        loop.run_forever()
+        loop.close()
 
     def _begin(self) -> None:
         loop = self._get_loop()
@@ -56,7 +59,7 @@ class LoopRunner:
         except BaseException as error:
             # What raises although nothing may must not hold the job for ever.
             logger.exception("an attempt broke", extra={"job_id": str(call.claim.job_id)})
-            call.outcome = call.failed(error)
+            call.outcome = call.outcome or call.failed(error)
         call.ended = call.ended or time.monotonic()
         if self._running.pop(id(call), None) is not None:
             self._ended.append(call)

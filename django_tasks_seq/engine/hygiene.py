@@ -15,13 +15,13 @@ def tidy_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None and not connection.in_atomic_block:
             continue
-        if connection.in_atomic_block or _is_in_transaction(connection):
-            _forget(connection)
-            continue
         try:
-            connection.close_if_unusable_or_obsolete()
+            if connection.in_atomic_block or _is_in_transaction(connection):
+                _forget(connection)
+            else:
+                connection.close_if_unusable_or_obsolete()
         except Exception:
-            _forget(connection)  # one that cannot even be closed must not end its thread
+            _forget(connection)  # one that cannot even be asked must not end its thread
 
 
 def _is_in_transaction(connection: Any) -> bool:

@@ -7,7 +7,6 @@ It knows no command line and no OS signals: *stops* tells it how often it has be
 
 from __future__ import annotations
 
-import heapq
 import logging
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from contextlib import suppress
 from django.db import InterfaceError, InternalError, OperationalError, connections
 
 from ..cache.base import BaseJobStore
-from ..cache.changes import WorkerInfo
 from ..conf import get_config
 from .claiming import Claiming
 from .committer import Committer
@@ -26,6 +24,7 @@ from .leases import Leases
 from .limits import Limits
 from .maintenance import Maintenance
 from .options import EngineOptions
+from .polls import EARLY, Polls
 from .runners import Runner
 from .teller import Teller
 from .wakeup import Wakeup
@@ -38,9 +37,6 @@ WATCH = 0.1
 GLANCE = 0.005
 # A job that is due cannot be claimed while somebody holds its row.
 HELD_PAUSE = 0.05
-# Retries that are due within so many polls are looked for when they are due.
-RETRIES_AHEAD = 10
-EARLY = 0.002
 LONGEST_WAIT_IN_HAND = 1.0
 LONGEST_BACKOFF = 5.0
 # After the drain limit: time to write what is released. Without a database nothing is waited for.
@@ -78,6 +74,7 @@ class Engine:
         self.leases = Leases(store, self.hands, options)
         self.limits = Limits(self.hands, runner, self.committer, options)
         self.maintenance = Maintenance(store, options, teller)
+        self.polls = Polls(options.poll)
         self.claiming = Claiming(store, self.hands, runner, options)
         # Who ends as soon as nothing is due has nothing to listen for.
         self.listener = None if options.burst else store.listener()
@@ -87,8 +84,7 @@ class Engine:
         self.on_stop: Callable[[int, float], None] | None = None
         self._stops_seen = 0
         self._stop_at: float | None = None
-        self._tick_at = self._watch_at = self._poll_at = self._rescue_at = 0.0
-        self._retries_at: list[float] = []
+        self._tick_at = self._watch_at = self._rescue_at = 0.0
         self._backoff = 0.0
         self._is_dry = False
         self._next_due: float | None = None
@@ -97,7 +93,7 @@ class Engine:
 
     def run(self) -> int:
         """Work until stopped or, with `burst` and the like, until nothing is due; the exit code."""
-        self.claiming.worker_id = self.store.enter(self._info())
+        self.claiming.worker_id = self.store.enter(self.options.introduction())
         try:
             self.work()
             self._sign_off()
@@ -178,23 +174,11 @@ class Engine:
         onward, self.committer.onward = self.committer.onward, []
         self.dispatch.hand_out(onward)
         self.dispatch.show_first()
-        self._plan_polls()
-
-    def _plan_polls(self) -> None:
-        """Look again when a retry of ours is due, and not only at the next poll."""
-        now = time.monotonic()
-        for delay in self.committer.delays:
-            if delay < self.options.poll * RETRIES_AHEAD:
-                heapq.heappush(self._retries_at, now + delay)
+        self.polls.expect(self.committer.delays)
         self.committer.delays.clear()
-        while self._retries_at and self._retries_at[0] <= now:
-            heapq.heappop(self._retries_at)
-            self._poll_at = 0.0
-        if self._retries_at:
-            self._poll_at = min(self._poll_at, self._retries_at[0] + EARLY)
         if self.committer.is_due:
             self.committer.is_due = False
-            self._poll_at = 0.0
+            self.polls.soon()
 
     def _watch_if_due(self) -> None:
         """Before all that needs the database: limits hold and a drain goes on without it."""
@@ -207,8 +191,7 @@ class Engine:
         now = time.monotonic()
         if now >= self._tick_at:
             self._tick()
-        if now >= self._poll_at and not self.is_draining:
-            self._poll_at = now + self.options.poll
+        if not self.is_draining and self.polls.is_due():
             self._poll()
 
     def _watch(self, now: float) -> None:
@@ -252,14 +235,13 @@ class Engine:
             self.dispatch.hand_out(self.claiming.claim_handlers())
         if outlook.waiting or outlook.expired or outlook.handlers:
             # These are dealt with in batches, and held rows are passed by: there may be more.
-            self._poll_at = min(self._poll_at, time.monotonic() + HELD_PAUSE)
+            self.polls.soon(HELD_PAUSE)
         self.claiming.is_due = self.claiming.is_due or not outlook.is_empty
         self._is_dry = outlook.is_empty
         if self._is_dry and self.options.until_empty:
             self._next_due = self.store.next_due(self.options.queues)
             # Below zero: a handler that somebody runs now.
-            pause = max(HELD_PAUSE, (self._next_due or 0.0) + EARLY)
-            self._poll_at = min(self._poll_at, time.monotonic() + pause)
+            self.polls.soon(max(HELD_PAUSE, (self._next_due or 0.0) + EARLY))
 
     def _claim(self) -> None:
         while (
@@ -290,8 +272,8 @@ class Engine:
         now = time.monotonic()
         if not self.hands and not self._is_dry and self._ends_by_itself():
             # One more look decides whether it is done.
-            self._poll_at = min(self._poll_at, now + (HELD_PAUSE if self.claiming.is_due else 0.0))
-        until = self._tick_at if self.is_draining else min(self._tick_at, self._poll_at)
+            self.polls.soon(HELD_PAUSE if self.claiming.is_due else 0.0)
+        until = self._tick_at if self.is_draining else min(self._tick_at, self.polls.at)
         if self.hands:
             until = min(until, self._watch_at)
         pause = max(0.0, until - now)
@@ -317,7 +299,7 @@ class Engine:
         self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.1)
         logger.error("the jobs' database failed, again in %.1f s: %s", self._backoff, error)
         connection.close()
-        self._tick_at = self._poll_at = 0.0
+        self._tick_at = self.polls.at = 0.0
         self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
 
     def _give_up(self) -> None:
@@ -334,16 +316,6 @@ class Engine:
             self.store.leave(self.claiming.worker_id)
         except DATABASE_ERRORS as error:
             logger.warning("could not sign off: %s", error)
-
-    def _info(self) -> WorkerInfo:
-        name, _, pid = self.options.name.rpartition(":")
-        return WorkerInfo(
-            name=self.options.name,
-            hostname=name or self.options.name,
-            pid=int(pid) if pid.isdigit() else 0,
-            queues=self.options.queues,
-            concurrency=self.options.concurrency,
-        )
 
 
 def _guarded(tell: Callable[..., None], *args: object) -> None:

@@ -6,6 +6,8 @@ import os
 import socket
 from dataclasses import dataclass, field
 
+from ..cache.changes import WorkerInfo
+
 
 def default_name() -> str:
     """`host:pid`; the worker's row has an id of its own for each boot."""
@@ -17,7 +19,7 @@ class EngineOptions:
     """How one engine runs; times are seconds.
 
     *queues* empty means all. *burst* ends when nothing is due, *until_empty* when nothing waits
-    either, *max_jobs* after so many jobs. *alone* runs tasks in the calling thread, for tests.
+    either, *max_jobs* after so many jobs.
     """
 
     queues: tuple[str, ...] = ()
@@ -34,3 +36,14 @@ class EngineOptions:
     unknown_grace: float = 3600.0
     resend: float = 60.0
     name: str = field(default_factory=default_name)
+
+    def introduction(self) -> WorkerInfo:
+        """The worker as its row shows it."""
+        host, _, pid = self.name.rpartition(":")
+        return WorkerInfo(
+            name=self.name,
+            hostname=host or self.name,
+            pid=int(pid) if pid.isdigit() else 0,
+            queues=self.queues,
+            concurrency=self.concurrency,
+        )

@@ -154,5 +154,5 @@ def _run(call: Attempt) -> None:
         call.run()
     except BaseException as error:
         logger.exception("an attempt broke", extra={"job_id": str(call.claim.job_id)})
-        call.outcome = call.failed(error)
+        call.outcome = call.outcome or call.failed(error)
     call.ended = call.ended or time.monotonic()

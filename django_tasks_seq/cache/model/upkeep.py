@@ -143,7 +143,8 @@ def next_due(db: Database, queues: Sequence[str]) -> float | None:
     )
     parts = " UNION ALL ".join(f"SELECT at FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
     ((seconds,),) = db.query(
-        f"SELECT {db.seconds_until('MIN(at)')} FROM ({parts}) AS soonest", [*queues] * len(questions)
+        f"SELECT {db.seconds_until('MIN(at)')} FROM ({parts}) AS soonest",
+        [*queues] * len(questions),
     )
     return None if seconds is None else float(seconds)
 

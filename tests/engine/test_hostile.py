@@ -1,0 +1,225 @@
+"""What tasks may do to their thread and its connections, and the next task does not notice."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from django_tasks_seq import TaskSpec, executor
+from django_tasks_seq.models import Job, TaskAttempt
+from tests.engines import declare, engine
+from tests.helpers import wait_until
+from tests.testapp.models import Account, Effect
+
+
+def open_transaction(payload: Any) -> Any:
+    """An atomic block that is entered and never left."""
+    transaction.atomic().__enter__()
+    Account.objects.create(name="left open")
+    return payload
+
+
+def raw_begin(payload: Any) -> Any:
+    """A transaction that Django knows nothing of."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    Account.objects.create(name="left open")
+    return payload
+
+
+def no_autocommit(payload: Any) -> Any:
+    transaction.set_autocommit(False)
+    Account.objects.create(name="left open")
+    return payload
+
+
+def failed_statement(payload: Any) -> Any:
+    """A broken transaction, whose every further statement would fail."""
+    transaction.atomic().__enter__()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM there_is_no_such_table")
+    except Exception:
+        connection.needs_rollback = True
+    return payload
+
+
+def closed_under_it(payload: Any) -> Any:
+    """The driver's connection is closed behind Django's back."""
+    connection.ensure_connection()
+    assert connection.connection is not None
+    connection.connection.close()
+    return payload
+
+
+def writes(payload: Any, context: Any) -> Any:
+    Effect.objects.create(job_id=context.job_id, value=threading.current_thread().name)
+    return payload
+
+
+@pytest.mark.parametrize(
+    "hostile", [open_transaction, raw_begin, no_autocommit, failed_statement, closed_under_it]
+)
+def test_what_a_task_leaves_open_is_rolled_back(hostile: Callable[[Any], Any]) -> None:
+    """The next task on that thread commits what it writes; nothing of the first is left."""
+    declare("hostile", ("a", hostile))
+    declare("canary", ("a", writes), TaskSpec("b", writes, atomic=True))
+    with engine(name="one:1", concurrency=1):
+        first = executor.wait(executor.start_sequence("hostile", {}), 30)
+        canary = executor.wait(executor.start_sequence("canary", {}), 30)
+
+    assert (first.status, canary.status) == ("SUCCESSFUL", "SUCCESSFUL")
+    assert Effect.objects.filter(job_id=canary.pk).count() == 2
+    assert not Account.objects.filter(name="left open").exists()
+
+
+class Strange(BaseException):
+    """Not an Exception at all."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("even its text is broken")
+
+
+def exits(payload: Any) -> None:
+    sys.exit(3)
+
+
+def interrupts(payload: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def generator_exit(payload: Any) -> None:
+    raise GeneratorExit
+
+
+def strange(payload: Any) -> None:
+    raise Strange
+
+
+def recurses(payload: Any) -> None:
+    recurses(payload)
+
+
+async def exits_in_the_loop(payload: Any) -> None:
+    sys.exit(3)
+
+
+async def cancels_itself(payload: Any) -> None:
+    raise asyncio.CancelledError
+
+
+async def raises_interrupt(payload: Any) -> None:
+    raise KeyboardInterrupt
+
+
+ALL_ENDS = [
+    exits, interrupts, generator_exit, strange, recurses, exits_in_the_loop, cancels_itself,
+    raises_interrupt,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ALL_ENDS)
+def test_whatever_a_task_raises_fails_its_job_only(ends: Callable[[Any], Any]) -> None:
+    """It is recorded by its class, and the worker, its thread and its loop go on."""
+    declare("hostile", ("a", ends))
+    declare("canary", ("a", writes), ("b", async_canary))
+    with engine(name="one:1", concurrency=1) as one:
+        failed = executor.wait(executor.start_sequence("hostile", {}), 30)
+        canary = executor.wait(executor.start_sequence("canary", {}), 30)
+        assert one.thread.is_alive()
+
+    assert (failed.status, canary.status) == ("FAILED", "SUCCESSFUL")
+    assert TaskAttempt.objects.get().exception_class != ""
+
+
+async def async_canary(payload: Any) -> Any:
+    await asyncio.sleep(0)
+    return payload
+
+
+def test_an_attempt_that_breaks_outside_user_code_ends_its_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Should the machinery around a task raise, the job fails: it is not held for ever."""
+    from django_tasks_seq.task_call import TaskCall
+
+    def breaks(self: Any, result: Any) -> Any:
+        raise RuntimeError("a bug of ours")
+
+    declare("lines", ("a", writes), ("b", async_canary))
+    with engine(name="one:1", concurrency=1):
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskCall, "returned", breaks)
+            broken = executor.wait(executor.start_sequence("lines", {}), 30)
+        canary = executor.wait(executor.start_sequence("lines", {}), 30)
+
+    assert (broken.status, canary.status) == ("FAILED", "SUCCESSFUL")
+    assert "a bug of ours" in broken.error
+
+
+def sessions() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.postgresql
+def test_async_tasks_leave_no_connections_behind() -> None:
+    """Each used the ORM in a thread of its own; sessions of the database do not pile up."""
+
+    async def counts(payload: Any) -> int:
+        return await Account.objects.acount()
+
+    declare("async", ("a", counts))
+    before = sessions()
+    with engine(name="one:1"):
+        jobs = executor.start_many("async", [{"n": n} for n in range(40)])
+        for job in jobs:
+            executor.wait(job, 30)
+        wait_until(lambda: sessions() <= before + 1 + 4, what="few sessions while it runs")
+
+    wait_until(lambda: sessions() <= before, what="no sessions afterwards")
+
+
+@pytest.mark.postgresql
+def test_threads_of_tasks_close_their_connections_at_the_end() -> None:
+    """A worker that has ended, or called from other code, holds no session."""
+    declare("lines", ("a", writes))
+    before = sessions()
+    with engine(name="one:1", concurrency=8):
+        for job in executor.start_many("lines", [{"n": n} for n in range(50)]):
+            executor.wait(job, 30)
+
+    wait_until(lambda: sessions() <= before, what="no sessions afterwards")
+
+
+def test_a_thread_that_a_task_left_alive_harms_nothing() -> None:
+    """It may go on, and may even write; the job and the worker are through."""
+    release = threading.Event()
+    ended = threading.Event()
+
+    def later() -> None:
+        release.wait(30)
+        Account.objects.create(name="late")
+        connections.close_all()
+        ended.set()
+
+    def leaves_a_thread(payload: Any) -> Any:
+        threading.Thread(target=later, daemon=True).start()
+        return payload
+
+    declare("threads", ("a", leaves_a_thread))
+    with engine(name="one:1"):
+        job = executor.wait(executor.start_sequence("threads", {}), 30)
+    release.set()
+    assert ended.wait(30)
+
+    assert job.status == "SUCCESSFUL"
+    assert Job.objects.get().claim_token == 1

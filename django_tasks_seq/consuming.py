@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from . import announcements
 from .attempt import MANAGER, Attempt
@@ -24,6 +24,8 @@ from .conf import get_config
 from .errors_text import describe_exception
 from .exceptions import UnknownTask
 from .handler_call import HandlerCall, give_up
+from .handlers import handler_due_for
+from .hygiene import close_leftovers, is_in_transaction
 from .outcomes import Gone, Raised, Returned, Stopped
 from .registry import find_sequence
 from .starting import hand_over
@@ -32,6 +34,7 @@ from .unknown import set_aside
 
 logger = logging.getLogger("django_tasks_seq.executor")
 BUSY_PAUSE = 0.05
+DOWN_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def execute(store: BaseJobStore, job_id: UUID, task_id: str) -> TaskRun:
         return call
     with RENEWER.renewing(call):
         outcome = _run(store, call)
-    hand_over(store, [job_id])
+    if outcome != "LOST":
+        hand_over(store, [job_id])
     return TaskRun(ran=True, outcome=outcome)
 
 
@@ -76,6 +80,9 @@ def _call(store: BaseJobStore, claim: Claim) -> Attempt | TaskRun:
         return TaskRun(ran=False, reason="unknown_task")
     if (given_up := give_up(claim)) is not None:
         _write(store, claim, given_up)
+        return TaskRun(ran=False, reason="done")
+    if claim.is_through and not claim.handler:
+        _write(store, claim, MANAGER.end_job(claim, handler=handler_due_for(sequence, "success")))
         return TaskRun(ran=False, reason="done")
     if claim.handler:
         return HandlerCall(store, claim, sequence, worker=worker_name(), keep=False)
@@ -92,10 +99,13 @@ def _run(store: BaseJobStore, call: Attempt) -> str:
             return "LOST"
         call.claim.begun = True
     announcements.tell_begun(call)
+    is_ours = not is_in_transaction()
     if call.is_async:
         async_to_sync(call.arun)()
     else:
         call.run()
+    if is_ours:
+        close_leftovers()
     return _record(store, call)
 
 
@@ -109,6 +119,10 @@ def _record(store: BaseJobStore, call: Attempt) -> str:
             failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
             call.outcome = Raised(failure, error)
             return _record(store, call)
+        if call.claim.job_id in applied.stale:
+            # It has ended by a commit whose answer was lost: whoever claims next sees how.
+            call.claim.begun = False
+            _apply(store, MANAGER.release(call.claim))
         if call.claim.job_id not in applied.done:
             logger.warning("outcome refused", extra={"job_id": str(call.claim.job_id)})
             return "LOST"
@@ -138,9 +152,24 @@ def _write(store: BaseJobStore, claim: Claim, change: Change) -> None:
 
 
 def _apply(store: BaseJobStore, write: Write) -> Applied:
-    """Apply one write; a row that somebody holds is waited for as long as the lease is renewed."""
+    """Apply one write; a row that somebody holds is waited for as long as the lease is renewed.
+
+    So is a database that is gone, for a lease: what cannot be recorded then counts as lost.
+    """
+    give_up_at = time.monotonic() + get_config().lease_seconds
     while True:
-        applied = store.apply([write], worker_name())
+        try:
+            applied = store.apply([write], worker_name())
+        except (OperationalError, InterfaceError) as error:
+            connection = connections[get_config().database]
+            if connection.in_atomic_block:
+                raise  # it is the caller's transaction that failed
+            logger.warning("an outcome could not be recorded yet: %s", error)
+            connection.close()
+            if time.monotonic() > give_up_at:
+                return Applied(lost={write.job_id})
+            time.sleep(DOWN_PAUSE)
+            continue
         if not applied.busy:
             return applied
         time.sleep(BUSY_PAUSE)
@@ -214,7 +243,7 @@ def renew(calls: list[Attempt]) -> None:
             if lost:
                 call.context.stop_reason = call.context.stop_reason or "claim_lost"
             else:
-                call.context.heed(tick.requested.get(call.claim.job_id, ""))
+                call.context._heed(tick.requested.get(call.claim.job_id, ""))
         show(
             store, [c for c in group if isinstance(c, TaskCall) and c.claim.job_id not in tick.lost]
         )

@@ -156,7 +156,7 @@ class TaskContext:
         """Whether the task should come to an end soon; `stop_reason` says why."""
         return self.stop_reason is not None
 
-    def heed(self, requested: str) -> None:
+    def _heed(self, requested: str) -> None:
         """Note what people request of the job now; a reason of another kind stands."""
         if self.stop_reason in (None, "cancel", "pause"):
             self.stop_reason = requested or None

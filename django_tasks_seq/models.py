@@ -236,6 +236,8 @@ class TaskStatus(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0)
     # Attempts that were spent when a person granted new ones.
     budget_start = models.PositiveIntegerField(default=0, db_default=0)
+    # Declared `on_lost="fail"`: kept here, for whoever rescues it may not know its sequence.
+    fails_when_lost = models.BooleanField(default=False, db_default=False)
     # Losses with a worker while a row said that this task was running (promise G9).
     crashes = models.PositiveSmallIntegerField(default=0, db_default=0)
     # Given by an error handler in place of the previous result.

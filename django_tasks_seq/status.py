@@ -49,6 +49,7 @@ class TaskStatusManager:
             "started_at": ago(report.started),
             "finished_at": None,
             "progress": report.progress,
+            "fails_when_lost": report.fails_when_lost,
             **({} if report.cursor is None else {"cursor": report.cursor}),
         }
         return self._under(
@@ -113,6 +114,12 @@ class TaskStatusManager:
         )
         return change if last else self._heeding(claim, change)
 
+    def end_job(self, claim: Claim, *, handler: str) -> Change:
+        """A job all of whose tasks are done, and which nobody has ended: it is successful."""
+        values = {"status": JobStatus.SUCCESSFUL, "result": claim.payload}
+        values |= self._end(handler, keep=False, carried=claim.carried)
+        return self._under(claim, "complete_job", values)
+
     def release(self, claim: Claim, report: Report | None = None) -> Change:
         """Give the claim up; an attempt that had begun costs nothing, its cursor is kept."""
         values = {"status": JobStatus.READY, **GIVEN_UP, **resend(claim.carried)}
@@ -151,14 +158,14 @@ class TaskStatusManager:
         change.handler = claim.handler
         return change
 
-    def lose(self, snapshot: Snapshot, *, on_lost: str, handler: str) -> Change:
+    def lose(self, snapshot: Snapshot, *, handler: str) -> Change:
         """A dead worker's job: it goes on, unless its task kills workers or must not run twice."""
         row = snapshot.next_row
         running = row if row and row.status == TaskState.RUNNING else None
         crashes = running.crashes + 1 if running and snapshot.suspect else 0
         limit = get_config().max_crashes
         text = lost_text(snapshot)
-        fails = running is not None and (on_lost == "fail" or crashes >= limit)
+        fails = running is not None and (running.fails_when_lost or crashes >= limit)
         values: dict[str, Any] = {"suspect": not fails, **GIVEN_UP}
         if fails and running is not None:
             why = f", for the {crashes}. time" if crashes >= limit else ""

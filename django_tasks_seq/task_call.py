@@ -17,7 +17,7 @@ from .sequences import Retry, TaskSequence, TaskSpec
 
 if TYPE_CHECKING:
     from .cache.base import BaseJobStore
-    from .cache.changes import Claim, Write
+    from .cache.changes import Claim, Report, Write
 
 UNREAD: Any = object()
 
@@ -61,6 +61,11 @@ class TaskCall(Attempt):
             store = type(self.store).__name__
             self.outcome = self.failed(StoreNotSupported(store, "run atomic=True tasks"))
         self.ended = time.monotonic()
+
+    def report(self) -> Report:
+        report = super().report()
+        report.fails_when_lost = self.spec.on_lost == "fail"
+        return report
 
     def delay(self, error: BaseException) -> float | None:
         retry = self.spec.retry or Retry(get_config().max_attempts)

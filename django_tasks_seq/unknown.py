@@ -21,7 +21,7 @@ def set_aside(claim: Claim, sequence: TaskSequence | None, grace: float) -> Chan
     For *grace* seconds the claim is given back, at no cost, to whoever knows better; then the job
     fails with SequenceChanged. A handler is then the one of the settings.
     """
-    if sequence is not None and (claim.handler or sequence.spec(claim.task_id) is not None):
+    if sequence is not None and _is_known(claim, sequence):
         return None
     if (claim.unknown_for or 0.0) <= grace:
         return MANAGER.defer(claim, random.uniform(0.3, 1.0) * UNKNOWN_DELAY)  # noqa: S311 (jitter)
@@ -35,3 +35,9 @@ def set_aside(claim: Claim, sequence: TaskSequence | None, grace: float) -> Chan
     # The error handler has been waited for as long as the task.
     change.values.pop("unknown_since")
     return change
+
+
+def _is_known(claim: Claim, sequence: TaskSequence) -> bool:
+    if claim.handler or claim.is_through:
+        return True
+    return sequence.spec(claim.task_id) is not None

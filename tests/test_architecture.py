@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
         "task_call",
         "handler_call",
         "health",
+        "hygiene",
         "verdicts",
         "status_parts",
     },

@@ -37,6 +37,7 @@ class TaskRow:
     crashes: int = 0
     cursor: str | None = None
     payload: str | None = None
+    fails_when_lost: bool = False
     result: str | None = None
     error: str = ""
 
@@ -97,6 +98,11 @@ class Claim:
     def spent(self) -> int:
         """Attempts of the present budget that are used up when this one ends."""
         return self.attempt - (self.row.budget_start if self.row else 0)
+
+    @property
+    def is_through(self) -> bool:
+        """Whether all its tasks are done, though nobody has ended the job."""
+        return self.position == len(self.plan)
 
     @property
     def is_last(self) -> bool:
@@ -300,6 +306,7 @@ class Report:
     ended: float = 0.0
     cursor: str | None = None
     progress: str | None = None
+    fails_when_lost: bool = False
 
 
 @dataclass(slots=True)

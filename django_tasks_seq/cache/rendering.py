@@ -47,6 +47,7 @@ _TASK_BLANKS: Mapping[str, Any] = {
     "attempts": 0,
     "budget_start": 0,
     "crashes": 0,
+    "fails_when_lost": False,
     "payload": None,
     "result": None,
     "error": "",

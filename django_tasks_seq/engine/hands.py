@@ -13,6 +13,7 @@ from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Claim
 from ..exceptions import UnknownTask
 from ..handler_call import HandlerCall, give_up
+from ..handlers import handler_due_for
 from ..registry import find_sequence
 from ..sequences import TaskSequence
 from ..task_call import UNREAD, TaskCall
@@ -52,6 +53,9 @@ class Hand:
         aside = set_aside(claim, self.sequence, options.unknown_grace) or give_up(claim)
         if aside is not None:
             return aside
+        if claim.is_through and not claim.handler:
+            handler = handler_due_for(self.sequence, "success")
+            return MANAGER.end_job(claim, handler=handler)
         if claim.handler:
             return HandlerCall(store, claim, self.sequence, worker=options.name, keep=True)
         spec = self.sequence.spec(claim.task_id) if self.sequence else None

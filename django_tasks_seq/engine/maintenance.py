@@ -59,8 +59,6 @@ class Maintenance:
 def lose(job: Snapshot) -> Change:
     """What becomes of a job whose worker is gone."""
     sequence = find_sequence(job.sequence)
-    row = job.next_row
-    spec = sequence.spec(row.task_id) if sequence and row else None
-    return MANAGER.lose(
-        job, on_lost=spec.on_lost if spec else "retry", handler=handler_due_for(sequence, "error")
-    )
+    # Whether a sequence unknown here has a handler, those will see who know it.
+    handler = handler_due_for(sequence, "error") if sequence else "error"
+    return MANAGER.lose(job, handler=handler)

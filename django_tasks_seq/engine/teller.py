@@ -14,8 +14,8 @@ from functools import partial
 from .. import announcements, signals
 from ..attempt import Attempt
 from ..cache.changes import Change
+from ..hygiene import tidy_connections
 from ..outcomes import Raised
-from .hygiene import tidy_connections
 
 logger = logging.getLogger("django_tasks_seq.worker")
 JOIN_SECONDS = 5.0

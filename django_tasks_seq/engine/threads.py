@@ -14,7 +14,7 @@ from collections.abc import Callable
 from django.db import connections
 
 from ..attempt import Attempt
-from .hygiene import tidy_connections
+from ..hygiene import drop_dead_connections, tidy_connections
 
 logger = logging.getLogger("django_tasks_seq.worker")
 
@@ -80,6 +80,7 @@ class ThreadRunner:
             if call.abandoned:
                 continue
             self._running[me] = call
+            drop_dead_connections()
             _run(call)
             if self._running.pop(me, None) is None:
                 break  # abandoned: this thread has been replaced

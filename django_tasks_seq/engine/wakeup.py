@@ -7,7 +7,7 @@ pipe cannot, and can be waited for together with the database's socket.
 from __future__ import annotations
 
 import os
-import select
+import selectors
 from contextlib import suppress
 from typing import Protocol
 
@@ -38,6 +38,10 @@ class Wakeup:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._is_set = False
+        # `select` itself knows no file beyond the 1,024th, and async tasks open many.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._read, selectors.EVENT_READ)
+        self._listened: int | None = None
 
     @property
     def write_fd(self) -> int:
@@ -54,19 +58,30 @@ class Wakeup:
 
     def wait(self, timeout: float, listener: Listener | None = None) -> bool:
         """Wait until woken or *timeout* seconds have passed; whether *listener* heard something."""
-        fileno = listener.fileno() if listener else None
-        sources = [self._read] if fileno is None else [self._read, fileno]
+        self._listen_to(listener.fileno() if listener else None)
         if listener is not None and listener.has_heard:
             timeout = 0.0  # it came with the answer to a query
-        ready, _, _ = select.select(sources, [], [], max(0.0, timeout))
+        ready = {key.fd for key, _ in self._selector.select(max(0.0, timeout))}
         if self._read in ready:
             with suppress(BlockingIOError):
                 os.read(self._read, 4096)
         # After the read: a byte written between the two would be swallowed, and none follow it.
         self._is_set = False
-        return listener is not None and (listener.has_heard or fileno in ready) and listener.heard()
+        if listener is None or not (listener.has_heard or self._listened in ready):
+            return False
+        return listener.heard()
+
+    def _listen_to(self, fileno: int | None) -> None:
+        """Wait on this socket as well; a connection may be a new one under an old number."""
+        if self._listened is not None:
+            with suppress(KeyError, OSError):
+                self._selector.unregister(self._listened)
+        self._listened = fileno
+        if fileno is not None:
+            self._selector.register(fileno, selectors.EVENT_READ)
 
     def close(self) -> None:
         """Close both ends."""
+        self._selector.close()
         os.close(self._read)
         os.close(self._write)

@@ -77,7 +77,8 @@ def job_lines(stream: OutputWrapper, style: Style, *, quiet: bool) -> Iterator[J
     # Without any handler Python itself would print warnings, which is not quiet.
     handler = logging.NullHandler() if quiet else lines
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    # Nobody hears what is below: not even asked for, it costs nothing for each task.
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
     try:
         yield lines

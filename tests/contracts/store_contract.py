@@ -127,7 +127,7 @@ def has_claims(store: BaseJobStore, verb: str, *args: Any) -> bool:
 
 def lose(snapshot: Snapshot) -> Change:
     """What a rescue decides of a job whose task may run again."""
-    return STATUS.lose(snapshot, on_lost="retry", handler="")
+    return STATUS.lose(snapshot, handler="")
 
 
 class JobStoreContract:

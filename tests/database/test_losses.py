@@ -8,6 +8,7 @@ import pytest
 from django_tasks_seq import Retry, TaskSpec, executor
 from django_tasks_seq.cache.changes import Claim, Report
 from django_tasks_seq.models import Job
+from django_tasks_seq.registry import get_sequence
 from django_tasks_seq.status import TaskStatusManager
 from django_tasks_seq.testing import advance, drain
 from tests.database.conftest import Declare
@@ -24,7 +25,10 @@ def lose(job: Job, *, shown: bool = True) -> Claim:
     (claim,) = store.claim([], 1, 60, None)
     assert claim.job_id == job.id
     if shown:
-        store.apply([STATUS.start_task(claim, Report(started=0.0))], "dead:1")
+        spec = get_sequence(job.sequence).spec(claim.task_id)
+        fails = spec is not None and spec.on_lost == "fail"
+        report = Report(started=0.0, fails_when_lost=fails)
+        store.apply([STATUS.start_task(claim, report)], "dead:1")
     advance(61)
     return claim
 
@@ -129,7 +133,7 @@ def test_a_task_that_kills_its_worker_is_failed(
 
 
 def _decide(snapshot: Any) -> Any:
-    return STATUS.lose(snapshot, on_lost="retry", handler="")
+    return STATUS.lose(snapshot, handler="")
 
 
 def test_a_success_clears_the_suspicion(declare: Declare) -> None:

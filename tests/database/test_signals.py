@@ -226,7 +226,7 @@ def test_job_finished_when_its_worker_is_lost(declare: Declare, heard: Heard) ->
     job = executor.start_sequence("probe")
     store = executor.store()
     (claim,) = store.claim([], 1, 60, None)
-    store.apply([TaskStatusManager().start_task(claim, Report(started=0.0))])
+    store.apply([TaskStatusManager().start_task(claim, Report(started=0.0, fails_when_lost=True))])
     advance(61)
     drain()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -67,7 +68,10 @@ def ready_queues(db: Database) -> list[str]:
         " SELECT name FROM q WHERE name IS NOT NULL",
         (),
     )
-    return [name for (name,) in rows]
+    names = [name for (name,) in rows]
+    # In another order each time, so that a full queue does not starve those behind it.
+    random.shuffle(names)
+    return names
 
 
 def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim | str:
@@ -144,11 +148,14 @@ def _take(
         if to_running
         else "handler_attempts = handler_attempts + 1"
     )
+    # A rescue finds lost tasks, a sweep the lost handlers of carried jobs.
+    resend = "NULL" if to_running else f"CASE WHEN carried THEN {db.now('%s')} END"
+    leases = [lease] if to_running else [lease, lease]
     rows = db.query(
         f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
-        f" lease_until = {db.now('%s')}, resend_at = NULL WHERE {db.among(pick)} RETURNING {COLUMNS},"
+        f" lease_until = {db.now('%s')}, resend_at = {resend} WHERE {db.among(pick)} RETURNING {COLUMNS},"
         f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}, -{db.seconds_until('started_at')}",
-        [worker_id, lease, *params],
+        [worker_id, *leases, *params],
     )
     rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
     claims = [_claim(db, row) for row in rows]
@@ -205,8 +212,8 @@ def place(db: Database, claims: Sequence[Claim]) -> None:
             for i, task_id in enumerate(claim.plan)
             if not (task_id in mine and mine[task_id].finished)
         )
-        claim.position = next(standing)
-        claim.row = mine.get(claim.task_id)
+        claim.position = next(standing, len(claim.plan))
+        claim.row = None if claim.is_through else mine.get(claim.task_id)
         claim.later = {t: mine[t] for t in claim.plan[claim.position + 1 :] if t in mine}
         if claim.position:
             previous[claim.job_id, claim.plan[claim.position - 1]] = claim
@@ -222,7 +229,8 @@ def task_rows(db: Database, job_ids: Iterable[UUID]) -> dict[UUID, dict[str, Tas
     ids = db.uuids(job_ids)
     found: dict[UUID, dict[str, TaskRow]] = {}
     for job_id, *values in db.query(
-        f"SELECT job_id, task_id, position, status, attempts, budget_start, crashes, cursor, payload"
+        f"SELECT job_id, task_id, position, status, attempts, budget_start, crashes, cursor, payload,"
+        f" fails_when_lost"
         f" FROM {TASK} WHERE job_id IN ({marks(ids)})",
         ids,
     ):

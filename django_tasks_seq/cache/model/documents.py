@@ -9,17 +9,19 @@ from uuid import UUID
 
 from django.db import models
 
-from ...choices import DONE
+from ...choices import DONE, FINAL, JobStatus
+from ...conf import get_config
 from ...exceptions import InvalidTransition, JobNotFound
 from ...fields import JSONTextField
 from ...models import Job, JobEvent, TaskAttempt, TaskStatus
 from ...payloads import encode
 from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS, Transition
-from ..changes import Change, TaskWrite
+from ..changes import NOW, Change, Moment, Snapshot, TaskWrite
 from .sql import TASK, Database, listed
 from .upkeep import read_snapshots
 from .writes import Fenced, write_changes
 
+READY = JobStatus.READY
 # What a document may change of a row that exists: what the engine itself writes, never identity,
 # plan or claim.
 JOB_WRITABLE = (
@@ -88,6 +90,7 @@ def set(db: Database, key: str, value: Mapping[str, Any]) -> None:  # noqa: A001
         if task_id is None:
             change.values = _columns(db, Job, value, JOB_WRITABLE)
             _check(JOB_TRANSITIONS, snapshot.status, change.values, key)
+            change.values |= _implied(snapshot, change.values)
         else:
             values = _columns(db, TaskStatus, value, TASK_WRITABLE)
             row = snapshot.rows.get(task_id)
@@ -99,9 +102,24 @@ def set(db: Database, key: str, value: Mapping[str, Any]) -> None:  # noqa: A001
         write_changes(db, [change], held, str(value.get("worker_name", "")))
 
 
+def _implied(old: Snapshot, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes with a status that is set: no claim, an end where it is final, a resend where due."""
+    new = values.get("status", old.status)
+    if new == old.status:
+        return {}
+    implied: dict[str, Any] = {"lease_until": None, "worker_id": None, "requested": ""}
+    if new in FINAL:
+        return implied | {"finished_at": values.get("finished_at") or NOW, "resend_at": None}
+    is_due = old.carried and new == READY
+    wait = Moment(get_config().resend_seconds) if is_due else None
+    return implied | {"finished_at": None, "handler_due": "", "resend_at": wait, "resends": 0}
+
+
 def _check(table: Mapping[str, Transition], old: str, values: Mapping[str, Any], key: str) -> None:
     new = values.get("status", old)
-    allowed = any(old in t.sources and new in t.targets for t in table.values())
+    # RUNNING is a claim, which has a token and a lease, and cannot be set.
+    verbs = [transition for verb, transition in table.items() if verb != "claim"]
+    allowed = any(old in verb.sources and new in verb.targets for verb in verbs)
     if new != old and not allowed:
         raise InvalidTransition(f"{key}: {old} cannot become {new}. Nothing was changed.")
 

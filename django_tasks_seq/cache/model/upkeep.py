@@ -117,6 +117,7 @@ def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
     longest = "MIN" if db.vendor == "sqlite" else "LEAST"
     pick = (
         f"SELECT id FROM {JOB} WHERE resend_at <= {db.now()} AND resend_at IS NOT NULL"
+        f" AND run_after <= {db.now()}"
         f" ORDER BY resend_at LIMIT %s{db.skip_locked}"
     )
     rows = db.query(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from contextlib import suppress
 from typing import Any
 
@@ -20,8 +21,41 @@ def tidy_connections() -> None:
                 _forget(connection)
             else:
                 connection.close_if_unusable_or_obsolete()
-        except Exception:
+        except Exception:  # noqa: BLE001 (a driver may raise anything)
             _forget(connection)  # one that cannot even be asked must not end its thread
+
+
+def drop_dead_connections() -> None:
+    """Before a task: forget sessions that the server has ended while this thread waited.
+
+    On an idle PostgreSQL connection nothing arrives unless it is the end.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.vendor == "postgresql" and connection.connection is not None:
+            try:
+                is_dead = _has_news(connection.connection.fileno())
+            except Exception:  # noqa: BLE001 (a driver may raise anything)
+                is_dead = True
+            if is_dead:
+                _forget(connection)
+
+
+def _has_news(fileno: int) -> bool:
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def close_leftovers() -> None:
+    """Close connections on which a transaction was left open, and leave all others as they are."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and _is_in_transaction(connection):
+            _forget(connection)
+
+
+def is_in_transaction() -> bool:
+    """Whether this thread is inside an atomic block of anybody."""
+    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
 
 
 def _is_in_transaction(connection: Any) -> bool:

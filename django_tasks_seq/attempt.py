@@ -174,6 +174,10 @@ class Attempt:
             progress=self.context._progress,  # noqa: SLF001
         )
 
+    def heed(self, requested: str) -> None:
+        """Tell user code what people request of its job now."""
+        self.context._heed(requested)  # noqa: SLF001 (the context is this module's other half)
+
     def write(self) -> Write | None:
         """What its outcome writes; None when nothing is left to write."""
         raise NotImplementedError

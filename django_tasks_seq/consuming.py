@@ -243,7 +243,7 @@ def renew(calls: list[Attempt]) -> None:
             if lost:
                 call.context.stop_reason = call.context.stop_reason or "claim_lost"
             else:
-                call.context._heed(tick.requested.get(call.claim.job_id, ""))
+                call.heed(tick.requested.get(call.claim.job_id, ""))
         show(
             store, [c for c in group if isinstance(c, TaskCall) and c.claim.job_id not in tick.lost]
         )

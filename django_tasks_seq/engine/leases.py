@@ -35,7 +35,7 @@ class Leases:
             if hand is not None:
                 hand.claim.requested = requested
                 if hand.call is not None:
-                    hand.call.context._heed(requested)
+                    hand.call.heed(requested)
         lost = [hand for job_id in result.lost if (hand := self.hands.get(job_id)) is not None]
         self._show([hand for hand in self.hands if hand.claim.job_id not in result.lost])
         return [call for hand in lost if (call := self._lose(hand)) is not None]

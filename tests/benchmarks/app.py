@@ -35,10 +35,10 @@ def queue(jobs: int) -> None:
         executor.start_many(SEQUENCE, [{"count": 0}] * min(BATCH, jobs - first))
 
 
-def work(concurrency: int) -> dict[str, Any]:
+def work(concurrency: int, verbosity: int) -> dict[str, Any]:
     """Run `run_task_worker --burst` in this process; what it did, by the database's own times."""
     cpu, began = time.process_time(), time.perf_counter()
-    call_command("run_task_worker", burst=True, concurrency=concurrency, verbosity=0)
+    call_command("run_task_worker", burst=True, concurrency=concurrency, verbosity=verbosity)
     spent, took = time.process_time() - cpu, time.perf_counter() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {**_outcome(), "cpu_seconds": spent, "worker_seconds": took, "memory_bytes": memory}

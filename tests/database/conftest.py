@@ -86,7 +86,7 @@ def unchanged() -> Callable[[Job], Any]:
     return watch
 
 
-def rows_of(job: Job) -> list[list[dict[str, Any]]]:
-    fresh = Job.objects.filter(pk=job.pk)
-    related = (job.task_statuses, job.attempts, job.events)
-    return [list(fresh.values()), *(list(rows.order_by("pk").values()) for rows in related)]
+def rows_of(job: Job) -> list[Any]:
+    querysets: list[Any] = [Job.objects.filter(pk=job.pk)]
+    querysets += [job.task_statuses, job.attempts, job.events]
+    return [list(rows.order_by("pk").values()) for rows in querysets]

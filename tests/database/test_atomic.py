@@ -10,7 +10,7 @@ from django.db.utils import OperationalError
 from django.test.utils import CaptureQueriesContext
 
 from django_tasks_seq import InMemoryTaskCacheHandler, Retry, TaskSpec, executor
-from django_tasks_seq.cache.model import writes
+from django_tasks_seq.cache.model import group_commit
 from django_tasks_seq.models import Job
 from django_tasks_seq.testing import drain
 from tests.database.conftest import Declare
@@ -236,14 +236,14 @@ def test_an_outcome_that_the_database_refuses_takes_the_effect_back(
     """When the write of the outcome itself fails, the effect goes and the attempt is failed."""
     declare(TaskSpec("t1", effect, atomic=True))
     job = executor.start_sequence("probe")
-    real = writes.group_commit.commit
+    real = group_commit.commit
 
     def broken(*args: Any) -> Any:
         raise IntegrityError("refused")
 
-    monkeypatch.setattr(writes.group_commit, "commit", broken)
+    monkeypatch.setattr(group_commit, "commit", broken)
     drain()
-    monkeypatch.setattr(writes.group_commit, "commit", real)
+    monkeypatch.setattr(group_commit, "commit", real)
 
     assert effects() == []
     assert job.refresh().error == "t1: IntegrityError: refused"

@@ -50,7 +50,7 @@ def run(request: pytest.FixtureRequest, configure: Configure) -> Callable[[], No
     if request.param == "queue":
         box = Inbox()
         configure(START_TASK_HANDLER=box.handler)
-        return lambda: box.consume() and None
+        return lambda: print(box.consume())
     kinds = {"inline": InlineStartTaskHandler, "signal": SignalStartTaskHandler}
     configure(START_TASK_HANDLER=kinds[request.param])
     return lambda: None
@@ -72,6 +72,8 @@ def test_a_sequence_runs(
     assert job.task_results() == {"t1": {"n": 1}, "t2": {"n": 2}, "t3": {"n": 3}}
     assert [task.status for task in job.task_statuses] == ["SUCCESSFUL"] * 3
     assert (job.created_by, job.sequence, job.plan) == ("anna", "probe", ["t1", "t2", "t3"])
+    assert job.started_at is not None
+    assert job.finished_at is not None
     assert job.created_at <= job.started_at <= job.finished_at
     assert calls == [{"n": 3}]
     assert not Job.objects.exists()

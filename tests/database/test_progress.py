@@ -95,7 +95,8 @@ def test_a_renewal_shows_what_runs(declare: Declare, inbox: Inbox) -> None:
     declare(work)
     job = executor.start_sequence("probe")
     store = executor.store()
-    call = consuming._call(store, store.claim_job(job.id, "t1", 60, "me"))
+    claim: Any = store.claim_job(job.id, "t1", 60, "me")
+    call: Any = consuming._call(store, claim)
     call.run()
 
     assert call.outcome.text is None
@@ -113,7 +114,8 @@ def test_a_lost_claim_is_told_to_the_task(declare: Declare, inbox: Inbox) -> Non
     declare(work)
     job = executor.start_sequence("probe")
     store = executor.store()
-    call = consuming._call(store, store.claim_job(job.id, "t1", 60, "me"))
+    claim: Any = store.claim_job(job.id, "t1", 60, "me")
+    call: Any = consuming._call(store, claim)
     call.run()
 
     assert call.context.stop_reason == "claim_lost"

@@ -31,7 +31,7 @@ def test_a_running_task_sees_what_a_person_asks(
     job = executor.start_sequence("probe")
     inbox.messages.popleft()
     executor.execute_task(job, "t1")
-    asking = threading.Thread(target=lambda: started.wait() and ask(verb, job))
+    asking = threading.Thread(target=ask, args=(verb, job, started))
     asking.start()
     run = executor.execute_task(job, "t2")
     asking.join()
@@ -47,7 +47,8 @@ def test_a_running_task_sees_what_a_person_asks(
     assert not job.attempts.exists()
 
 
-def ask(verb: str, job: Any) -> None:
+def ask(verb: str, job: Any, started: threading.Event) -> None:
+    started.wait()
     getattr(executor, verb)(job, by="anna")
     connections.close_all()
 

@@ -73,9 +73,10 @@ def test_subjects_and_keys_go_with_their_payloads(declare: Declare) -> None:
 def test_lists_of_another_length_are_refused(declare: Declare, name: str) -> None:
     """As many subjects and keys as payloads, or nothing is started."""
     declare(same)
+    start: Any = executor.start_many
 
     with pytest.raises(ValueError, match=f"{name} has 1 entries for 2 payloads. Nothing was"):
-        executor.start_many("probe", [1, 2], **{name: ["x"]})
+        start("probe", [1, 2], **{name: ["x"]})
 
     assert not Job.objects.exists()
 

@@ -236,7 +236,7 @@ def test_a_bad_payload_leaves_the_transaction_usable(declare: Declare) -> None:
 
 def test_no_payload_is_none(declare: Declare) -> None:
     """A start without payload gives the first task None, and keeps NULL."""
-    received = []
+    received: list[Any] = []
     declare(received.append)
 
     executor.start_sequence("probe")

@@ -46,18 +46,19 @@ def cost() -> Iterator[Cost]:
             found.commits += not connection.in_atomic_block and word != "SELECT"
         return execute(sql, params, many, context)
 
-    commit = connection._commit
+    real: Any = connection
+    commit = real._commit
 
     def counted() -> Any:
         found.commits += 1
         return commit()
 
-    connection._commit = counted
+    real._commit = counted
     try:
         with connection.execute_wrapper(count):
             yield found
     finally:
-        del connection._commit
+        del real._commit
 
 
 def claimed(number: int, lease: float = 60) -> list[Claim]:

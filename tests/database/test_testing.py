@@ -8,11 +8,11 @@ from django.db import OperationalError, connection, transaction
 
 from django_tasks_seq import executor
 from django_tasks_seq.clock import Now, offset
+from django_tasks_seq.engine import options_from_settings
 from django_tasks_seq.models import Job, Worker
 from django_tasks_seq.testing import (
     advance,
     drain,
-    options_from_settings,
     reset_clock,
     restored_clock,
 )

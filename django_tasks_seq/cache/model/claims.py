@@ -37,7 +37,7 @@ def claim(
         if len(claims) >= limit:
             break
         pick = (
-            f"SELECT id FROM {JOB} WHERE status = '{READY}' AND NOT carried AND queue = %s"
+            f"SELECT id FROM {JOB} WHERE status = '{READY}' AND {db.not_carried} AND queue = %s"
             f" ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}"
         )
         claims += _take(db, pick, [queue, limit - len(claims)], lease, worker_id, to_running=True)
@@ -51,7 +51,7 @@ def claim_handlers(
     due = DUE_HANDLER.format(now=db.now())
     among = f" AND queue IN ({marks(queues)})" if queues else ""
     pick = (
-        f"SELECT id FROM {JOB} WHERE {due} AND NOT carried{among}"
+        f"SELECT id FROM {JOB} WHERE {due} AND {db.not_carried}{among}"
         f" ORDER BY run_after LIMIT %s{db.skip_locked}"
     )
     return _take(db, pick, [*queues, limit], lease, worker_id, to_running=False)
@@ -59,7 +59,7 @@ def claim_handlers(
 
 def ready_queues(db: Database) -> list[str]:
     """Names of queues that have claimable jobs: a loose scan that reads one index entry for each."""
-    ready = f"status = '{READY}' AND NOT carried"
+    ready = f"status = '{READY}' AND {db.not_carried}"
     rows = db.query(
         f"WITH RECURSIVE q(name) AS (SELECT * FROM (SELECT queue FROM {JOB} WHERE {ready}"
         f" ORDER BY queue LIMIT 1) AS first UNION ALL"

@@ -55,6 +55,14 @@ class Database:
         """Clause of a locking read that waits."""
         return WAIT_LOCK.get(self.vendor, "")
 
+    @property
+    def not_carried(self) -> str:
+        """SQL of the claim index's condition; a partial index is used only if it stands in the text.
+
+        For SQLite Django 5.2 writes `NOT carried` into the index, later ones `carried = 0`.
+        """
+        return "NOT carried AND carried = 0" if self.vendor == "sqlite" else "NOT carried"
+
     def now(self, seconds: str | None = None) -> str:
         """SQL of now, plus *seconds* (SQL)."""
         return clock.sql(self.vendor, seconds)

@@ -68,10 +68,10 @@ def look(db: Database, queues: Sequence[str]) -> Outlook:
     """See `BaseJobStore.look`: five looks into five small indexes, one round trip."""
     among = f" AND queue IN ({marks(queues)})" if queues else ""
     conditions = (
-        f"status = '{READY}' AND NOT carried{among}",
+        f"status = '{READY}' AND {db.not_carried}{among}",
         f"status = '{WAITING}' AND run_after <= {db.now()}",
         f"status = '{RUNNING}' AND lease_until < {db.now()}",
-        f"{DUE_HANDLER.format(now=db.now())} AND NOT carried{among}",
+        f"{DUE_HANDLER.format(now=db.now())} AND {db.not_carried}{among}",
         f"resend_at IS NOT NULL AND resend_at <= {db.now()}",
     )
     looks = ", ".join(f"EXISTS(SELECT 1 FROM {JOB} WHERE {one})" for one in conditions)

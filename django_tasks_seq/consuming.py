@@ -30,7 +30,7 @@ from .outcomes import Gone, Raised, Returned, Stopped
 from .registry import find_sequence
 from .starting import hand_over
 from .task_call import TaskCall
-from .unknown import set_aside
+from .unknown import cannot_begin, set_aside
 
 logger = logging.getLogger("django_tasks_seq.executor")
 BUSY_PAUSE = 0.05
@@ -58,7 +58,10 @@ def execute(store: BaseJobStore, job_id: UUID, task_id: str) -> TaskRun:
     claim = store.claim_job(job_id, task_id, get_config().lease_seconds, worker_name())
     if isinstance(claim, str):
         return TaskRun(ran=False, reason=claim)
-    call = _call(store, claim)
+    try:
+        call = _call(store, claim)
+    except Exception as error:  # noqa: BLE001 (a payload that is no JSON any more, a broken setting)
+        call = _fail(store, claim, error)
     if isinstance(call, TaskRun):
         hand_over(store, [job_id])
         return call
@@ -90,6 +93,13 @@ def _call(store: BaseJobStore, claim: Claim) -> Attempt | TaskRun:
     if sequence is None or spec is None:
         raise UnknownTask(claim.task_id, claim.sequence)
     return TaskCall(store, claim, sequence, spec, worker=worker_name(), keep=False)
+
+
+def _fail(store: BaseJobStore, claim: Claim, error: Exception) -> TaskRun:
+    """This job fails, for its attempt could not even be made."""
+    logger.error("an attempt could not be made: %s", error, extra={"job_id": str(claim.job_id)})
+    _write(store, claim, cannot_begin(claim, find_sequence(claim.sequence), error))
+    return TaskRun(ran=True, outcome="FAILED")
 
 
 def _run(store: BaseJobStore, call: Attempt) -> str:
@@ -215,7 +225,8 @@ class Renewer:
     def _run(self) -> None:
         """Until nothing is left to renew; the next attempt starts another thread."""
         while True:
-            time.sleep(self.INTERVAL)
+            # Often enough for a short lease.
+            time.sleep(min(self.INTERVAL, get_config().lease_seconds / 5))
             with self._lock:
                 calls = list(self._calls.values())
                 if not calls:

@@ -138,6 +138,7 @@ def execute_task(job: Any, task_id: str, payload: Any = None) -> TaskRun:
     the task runs; the outcome is recorded, the claim given up, and `handle_start` is called for what
     is due then. The stored payload is used, *payload* is ignored. A doubled, late, early or unknown
     call returns `TaskRun(ran=False, reason=...)`. It never raises: a task's exception is recorded.
+    Only a database that cannot be reached raises, before anything has run; let the message come again.
 
     >>> execute_task(job_id, "charge").ran  # doctest: +SKIP
     True

@@ -41,3 +41,15 @@ def _is_known(claim: Claim, sequence: TaskSequence) -> bool:
     if claim.handler or claim.is_through:
         return True
     return sequence.spec(claim.task_id) is not None
+
+
+def cannot_begin(claim: Claim, sequence: TaskSequence | None, error: Exception) -> Change:
+    """What is written when an attempt cannot even be made: the task, or the handler, has failed.
+
+    A stored payload that is no JSON any more, a setting that is broken: no other attempt can help.
+    """
+    failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
+    if claim.handler:
+        return MANAGER.finish_handler(claim, failure=failure)
+    handler = handler_due_for(sequence, "error")
+    return MANAGER.fail_attempt(claim, failure, Report(), handler=handler, keep=False)

@@ -7,9 +7,8 @@ import time
 
 from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
-from ..cache.changes import Change, Failure, Report
-from ..choices import AttemptOutcome
-from ..errors_text import describe_exception
+from ..cache.changes import Change
+from ..unknown import cannot_begin
 from .committer import Committer
 from .hands import Hand, Hands
 from .options import EngineOptions
@@ -66,12 +65,10 @@ class Dispatch:
         try:
             found = hand.next_call(self.store, self.options)
         except Exception as error:
-            # A stored payload that is no JSON any more, a broken setting: this job fails, not the engine.
             logger.exception(
                 "an attempt could not be made", extra={"job_id": str(hand.claim.job_id)}
             )
-            failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
-            found = MANAGER.fail_attempt(hand.claim, failure, Report(), handler="", keep=False)
+            found = cannot_begin(hand.claim, hand.sequence, error)
         if isinstance(found, Change):
             self.committer.put(hand, found)
             return None

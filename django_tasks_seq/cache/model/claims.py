@@ -48,7 +48,7 @@ def claim_handlers(
     db: Database, queues: Sequence[str], limit: int, lease: float, worker_id: int | None
 ) -> list[Claim]:
     """Claim final jobs with a handler due; an ended lease means that its last holder is gone."""
-    due = DUE_HANDLER.format(now=db.now())
+    due = DUE_HANDLER.format(now=db.instant())
     among = f" AND queue IN ({marks(queues)})" if queues else ""
     pick = (
         f"SELECT id FROM {JOB} WHERE {due} AND {db.not_carried}{among}"

@@ -52,8 +52,21 @@ def _in_one_statement(
         ),
         strict=True,
     )
-    rows = db.query(_statement(db), [*map(list, columns), worker_name])
+    rows = db.query(_statement(db), [*map(_array, columns), worker_name])
     return {job_id: requested for job_id, requested in rows}  # noqa: C416
+
+
+def _array(values: Sequence[Any]) -> str:
+    """PostgreSQL's text of an array; psycopg would dump a list value by value in Python."""
+    cells = values if isinstance(values[0], int | float | UUID) else map(_quoted, values)
+    return f"{{{','.join(map(str, cells))}}}"
+
+
+def _quoted(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _statement(db: Database) -> str:
@@ -65,9 +78,11 @@ WITH input AS MATERIALIZED (
     %s::float8[], %s::float8[], %s::bool[], %s::text[])
   AS i(job_id, token, task_id, position, attempts, result, started, ended, ends, handler)
 ), held AS MATERIALIZED (
-  SELECT j.id, j.requested FROM {JOB} j JOIN input i ON j.id = i.job_id
-  WHERE j.claim_token = i.token AND j.status = '{RUNNING}'
-  FOR NO KEY UPDATE OF j SKIP LOCKED
+  SELECT j.id, j.requested FROM input i CROSS JOIN LATERAL (
+    SELECT id, requested FROM {JOB}
+    WHERE id = i.job_id AND claim_token = i.token AND status = '{RUNNING}'
+    FOR NO KEY UPDATE SKIP LOCKED
+  ) j
 ), ended AS (
   UPDATE {JOB} j SET status = '{ENDED}', result = i.result, finished_at = {db.now("i.ended")},
     requested = '', handler_due = i.handler,
@@ -76,7 +91,8 @@ WITH input AS MATERIALIZED (
     worker_id = CASE WHEN i.handler = '' THEN NULL ELSE j.worker_id END,
     lease_until = CASE WHEN i.handler = '' THEN NULL ELSE j.lease_until END
   FROM input i JOIN held h ON h.id = i.job_id
-  WHERE i.ends AND j.id = i.job_id AND j.claim_token = i.token AND j.status = '{RUNNING}'
+  WHERE j.id = ANY(ARRAY(SELECT job_id FROM input WHERE ends))
+    AND i.ends AND j.id = i.job_id AND j.claim_token = i.token AND j.status = '{RUNNING}'
 ), written AS (
   INSERT INTO {TASK} ({TASK_COLUMNS})
   SELECT i.job_id, i.task_id, i.position, '{DONE}', i.attempts, i.result, %s,

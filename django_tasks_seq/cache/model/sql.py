@@ -67,6 +67,13 @@ class Database:
         """SQL of now, plus *seconds* (SQL)."""
         return clock.sql(self.vendor, seconds)
 
+    def instant(self) -> str:
+        """SQL of now for comparing a column with: read once, so that an index can be entered with it.
+
+        `clock_timestamp()` is volatile: compared with directly, each row of the index would be read.
+        """
+        return f"(SELECT {self.now()})"
+
     def seconds_until(self, column: str) -> str:
         """SQL of the seconds from now until *column*."""
         if self.vendor == "sqlite":

@@ -67,14 +67,19 @@ def renew(db: Database, held: Sequence[Held], lease: float) -> None:
 def look(db: Database, queues: Sequence[str]) -> Outlook:
     """See `BaseJobStore.look`: five looks into five small indexes, one round trip."""
     among = f" AND queue IN ({marks(queues)})" if queues else ""
-    conditions = (
-        f"status = '{READY}' AND {db.not_carried}{among}",
-        f"status = '{WAITING}' AND run_after <= {db.now()}",
-        f"status = '{RUNNING}' AND lease_until < {db.now()}",
-        f"{DUE_HANDLER.format(now=db.now())} AND {db.not_carried}{among}",
-        f"resend_at IS NOT NULL AND resend_at <= {db.now()}",
+    now = db.instant()
+    kinds = (
+        (f"status = '{READY}' AND {db.not_carried}{among}", "queue, rank, run_after, id"),
+        (f"status = '{WAITING}' AND run_after <= {now}", "run_after"),
+        (f"status = '{RUNNING}' AND lease_until < {now}", "lease_until"),
+        (f"{DUE_HANDLER.format(now=now)} AND {db.not_carried}{among}", "run_after"),
+        (f"resend_at IS NOT NULL AND resend_at <= {now}", "resend_at"),
     )
-    looks = ", ".join(f"EXISTS(SELECT 1 FROM {JOB} WHERE {one})" for one in conditions)
+    # The order is the index's: without it a plan may read the whole table for the first row.
+    looks = ", ".join(
+        f"(SELECT 1 FROM {JOB} WHERE {where} ORDER BY {order} LIMIT 1) IS NOT NULL"
+        for where, order in kinds
+    )
     (row,) = db.query(f"SELECT {looks}", [*queues, *queues])
     return Outlook(*map(bool, row))
 
@@ -82,7 +87,7 @@ def look(db: Database, queues: Sequence[str]) -> Outlook:
 def promote(db: Database, limit: int) -> list[UUID]:
     """Make WAITING jobs that are due READY; return those that are carried."""
     pick = (
-        f"SELECT id FROM {JOB} WHERE status = '{WAITING}' AND run_after <= {db.now()}"
+        f"SELECT id FROM {JOB} WHERE status = '{WAITING}' AND run_after <= {db.instant()}"
         f" ORDER BY run_after LIMIT %s{db.skip_locked}"
     )
     rows = db.query(
@@ -96,7 +101,7 @@ def promote(db: Database, limit: int) -> list[UUID]:
 
 def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> list[Change]:
     """Take jobs whose lease has ended; what becomes of each is decided under its row's lock."""
-    expired = f"lease_until < {db.now()} AND status = '{RUNNING}'"
+    expired = f"lease_until < {db.instant()} AND status = '{RUNNING}'"
     if not db.query(f"SELECT 1 FROM {JOB} WHERE {expired} LIMIT 1", ()):
         return []
     with db.atomic():
@@ -116,8 +121,8 @@ def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
         waited = f"{resend} * (1 << MIN(resends + 1, 10))"
     longest = "MIN" if db.vendor == "sqlite" else "LEAST"
     pick = (
-        f"SELECT id FROM {JOB} WHERE resend_at <= {db.now()} AND resend_at IS NOT NULL"
-        f" AND run_after <= {db.now()}"
+        f"SELECT id FROM {JOB} WHERE resend_at <= {db.instant()} AND resend_at IS NOT NULL"
+        f" AND run_after <= {db.instant()}"
         f" ORDER BY resend_at LIMIT %s{db.skip_locked}"
     )
     rows = db.query(

@@ -197,7 +197,7 @@ class JobNotFound(TasksSeqError):
     """There is no such job."""
 
     def __init__(self, job: object) -> None:
-        super().__init__(f"There is no job {job!s}. It may have been pruned.")
+        super().__init__(f"There is no job {job!s}. It may have been deleted, or never committed.")
         self.job = job
 
 

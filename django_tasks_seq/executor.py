@@ -59,7 +59,7 @@ def start_sequence(
     It exists if and only if the caller commits (promise G1). *payload* is JSON data, or of the
     sequence's `payload_type`; *priority* is -100 to 100, higher first; *run_after* an aware datetime,
     or a timedelta that the database adds to its own clock. *idempotency_key* is unique for the
-    sequence until the job is pruned: a second start returns the first job, `was_started` false then.
+    sequence as long as the job is kept: a second start returns the first job, `was_started` false then.
     *subject* is a saved model instance: its label, id and text are kept for people.
 
     Raises UnknownSequence, InvalidPayload, IdempotencyConflict, ValueError; nothing is written then.

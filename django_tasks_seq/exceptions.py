@@ -239,7 +239,7 @@ class SequenceChanged(TasksSeqError):
         if task_id:
             text = (
                 f"{started}, whose task {task_id!r} no longer exists. Keep it as an alias"
-                f" (TaskSpec(aliases=[{task_id!r}])), or run: tasks_seq cancel {short}"
+                f' (TaskSpec(aliases=["{task_id}"])), or run: tasks_seq cancel {short}'
             )
         else:
             text = (

@@ -57,7 +57,7 @@ def in_turn(turn: Turn) -> None:
 class InlineStartTaskHandler(BaseStartTaskHandler):
     """Runs the job in the caller, right after the commit: `start_sequence` returns when it is done.
 
-    Retries that are due later are left to a worker's sweep, or `tasks_seq sweep`.
+    Retries that are due later are left to a worker's sweep.
     """
 
     def handle_start(self, job_id: UUID, task_id: str, payload: Any) -> None:

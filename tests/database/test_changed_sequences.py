@@ -77,7 +77,7 @@ def test_an_unknown_task_fails_after_the_grace(declare: Declare) -> None:
     assert job.error == (
         f"book_courier: SequenceChanged: job {short} was started with probe v2, whose task"
         " 'book_courier' no longer exists. Keep it as an alias"
-        f" (TaskSpec(aliases=['book_courier'])), or run: tasks_seq cancel {short}"
+        f' (TaskSpec(aliases=["book_courier"])), or run: tasks_seq cancel {short}'
     )
     ((error, _),) = errors.calls
     assert error.exception_class == "django_tasks_seq.exceptions.SequenceChanged"

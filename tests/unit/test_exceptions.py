@@ -143,11 +143,13 @@ def test_a_module_imported_twice_is_recognised():
 
 def test_sequence_changed_says_how_to_go_on():
     """The message is the one of the design, word for word."""
-    error = SequenceChanged("01a20c5d-57ad-7000-830f-e72d0b8d90ba", "fulfil_order", 2, "book_courier")
+    error = SequenceChanged(
+        "01a20c5d-57ad-7000-830f-e72d0b8d90ba", "fulfil_order", 2, "book_courier"
+    )
 
     assert str(error) == (
         "job 0b8d90ba was started with fulfil_order v2, whose task 'book_courier' no longer exists."
-        " Keep it as an alias (TaskSpec(aliases=['book_courier'])),"
+        ' Keep it as an alias (TaskSpec(aliases=["book_courier"])),'
         " or run: tasks_seq cancel 0b8d90ba"
     )
 

@@ -26,6 +26,8 @@ time.time = lambda: real() + offset
 time.time_ns = lambda: real_ns() + int(offset * 10**9)
 
 class Shifted(datetime.datetime):
+    __slots__ = ()  # the size that extension modules expect
+
     @classmethod
     def now(cls, tz=None):
         return super().now(tz) + datetime.timedelta(seconds=offset)

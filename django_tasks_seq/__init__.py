@@ -47,6 +47,14 @@ from .handlers.base import (
 from .loggers import BaseTaskLogger, StdlibTaskLogger
 from .registry import get_sequence, register_sequence
 from .sequences import Retry, TaskSequence, TaskSpec
+from .signals import (
+    job_finished,
+    job_started,
+    task_finished,
+    task_ready,
+    task_retried,
+    task_started,
+)
 from .tasks import BaseTask
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ if TYPE_CHECKING:
         BaseJobStore,
         BaseTaskCacheHandler,
         InMemoryTaskCacheHandler,
+        JobRecord,
         ModelTaskCacheHandler,
     )
     from .conf import TasksSeqSettings
@@ -75,6 +84,7 @@ _LAZY = {
     "BaseTaskCacheHandler": "cache",
     "InMemoryTaskCacheHandler": "cache",
     "InlineStartTaskHandler": "handlers.start",
+    "JobRecord": "cache",
     "ModelTaskCacheHandler": "cache",
     "SignalStartTaskHandler": "handlers.start",
     "TaskContext": "context",
@@ -108,6 +118,7 @@ __all__ = [
     "JobNotPausable",
     "JobNotResumable",
     "JobNotRetryable",
+    "JobRecord",
     "ModelTaskCacheHandler",
     "Retry",
     "RetryJob",
@@ -137,7 +148,13 @@ __all__ = [
     "WorkerStartTaskHandler",
     "executor",
     "get_sequence",
+    "job_finished",
+    "job_started",
     "register_sequence",
+    "task_finished",
+    "task_ready",
+    "task_retried",
+    "task_started",
 ]
 
 

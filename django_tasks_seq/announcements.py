@@ -65,16 +65,16 @@ def news_of(call: Attempt) -> News:
     )
     if isinstance(call, HandlerCall):
         is_error = call.kind == "error"
-        news.job_status = JobStatus.FAILED if is_error else JobStatus.SUCCESSFUL
+        news.job_status = (JobStatus.FAILED if is_error else JobStatus.SUCCESSFUL).value
         if isinstance(outcome, Decided):
             news.job_status, news.settled = outcome.settled, bool(outcome.settled)
         else:
             given_up = news.failure is not None and news.failure.delay is None
             news.settled = isinstance(outcome, Returned) or given_up
     elif isinstance(outcome, Returned | Committed) and claim.is_last:
-        news.job_status = JobStatus.SUCCESSFUL
+        news.job_status = JobStatus.SUCCESSFUL.value
     elif news.failure is not None and news.failure.delay is None:
-        news.job_status = JobStatus.FAILED
+        news.job_status = JobStatus.FAILED.value
     if news.job_status and not news.is_handler:
         failed = news.job_status == JobStatus.FAILED
         news.settled = not handler_due_for(call.sequence, "error" if failed else "success")

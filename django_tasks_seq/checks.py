@@ -104,7 +104,7 @@ def check_time_zone() -> Iterator[CheckMessage]:
         )
 
 
-@_check(Tags.database)
+@_check(Tags.compatibility)
 def check_database() -> Iterator[CheckMessage]:
     """E009 unknown alias, E008 psycopg2, W003 SQLite that will answer "database is locked"."""
     alias = get_config().database
@@ -123,7 +123,7 @@ def check_database() -> Iterator[CheckMessage]:
         yield from _check_sqlite(alias)
 
 
-@_check(Tags.database)
+@_check(Tags.compatibility)
 def check_routers() -> Iterator[CheckMessage]:
     """E006 a database router sends our tables elsewhere than DATABASE says."""
     alias = get_config().database

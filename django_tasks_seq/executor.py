@@ -1,7 +1,8 @@
 """What views call: start a job, look at it, wait for it, and repair it.
 
 Every function has an async twin with an `a` before its name. A *job* is a Job, its UUID, or the text
-of that; a sequence is its name or the object. Times are seconds.
+of that; a sequence is its name or the object. Times are seconds. Where jobs are kept without tables,
+a `JobRecord` with the same attributes stands in for the `Job` that is returned.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -35,6 +36,12 @@ from .starting import after_commit, hand_over
 
 # What a verb can leave a job in whose task, or handler, is then due.
 DUE_AGAIN = (JobStatus.READY, JobStatus.SUCCESSFUL)
+if TYPE_CHECKING:
+    from .cache import JobRecord
+    from .models import Job
+
+# What names a job.
+JobRef: TypeAlias = "Job | JobRecord | UUID | str"
 WAIT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -53,7 +60,7 @@ def start_sequence(
     idempotency_key: str | None = None,
     subject: models.Model | None = None,
     created_by: Any = "",
-) -> Any:
+) -> Job:
     """Start a job in the caller's transaction; return it, its id known before the commit.
 
     It exists if and only if the caller commits (promise G1). *payload* is JSON data, or of the
@@ -90,7 +97,7 @@ def start_many(
     priority: int = 0,
     run_after: datetime | timedelta | None = None,
     created_by: Any = "",
-) -> list[Any]:
+) -> list[Job]:
     """Start a job for each of *payloads*, with one statement for each 500; all of them or none.
 
     *subjects* and *idempotency_keys* are lists of the same length. Raises what `start_sequence`
@@ -122,7 +129,7 @@ def start_many(
     return _add(new) if new else []
 
 
-def _add(new: list[NewJob]) -> list[Any]:
+def _add(new: list[NewJob]) -> list[Job]:
     keeper = store()
     with keeper.together() if len(new) > 1 else nullcontext():
         jobs = keeper.add(new)
@@ -131,7 +138,7 @@ def _add(new: list[NewJob]) -> list[Any]:
     return jobs
 
 
-def execute_task(job: Any, task_id: str, payload: Any = None) -> TaskRun:
+def execute_task(job: JobRef, task_id: str, payload: Any = None) -> TaskRun:
     """Run one task of a carried job: what a carrier's consumer calls.
 
     The job is claimed only if it is due and *task_id* is its next task; its lease is renewed while
@@ -150,7 +157,7 @@ def execute_task(job: Any, task_id: str, payload: Any = None) -> TaskRun:
     return consuming.execute(store(), job_id, str(task_id))
 
 
-def cancel(job: Any, *, by: Any = None, reason: str = "", force: bool = False) -> Any:
+def cancel(job: JobRef, *, by: Any = None, reason: str = "", force: bool = False) -> Job:
     """Cancel a job; a running one is asked to, and ends before its next task.
 
     `force=True` ends a running one now: what its task still does is refused. Returns the job.
@@ -159,7 +166,7 @@ def cancel(job: Any, *, by: Any = None, reason: str = "", force: bool = False) -
     return _amend(job, lambda snapshot: repairs.cancel(snapshot, _actor(by, reason), force=force))
 
 
-def pause(job: Any, *, by: Any = None, reason: str = "") -> Any:
+def pause(job: JobRef, *, by: Any = None, reason: str = "") -> Job:
     """Pause a job; a running one is asked to, and stops before its next task. Returns the job.
 
     Raises JobNotPausable when it is final or paused; nothing is changed then.
@@ -167,13 +174,16 @@ def pause(job: Any, *, by: Any = None, reason: str = "") -> Any:
     return _amend(job, lambda snapshot: repairs.pause(snapshot, _actor(by, reason)))
 
 
-def resume(job: Any, *, by: Any = None, reason: str = "") -> Any:
+def resume(job: JobRef, *, by: Any = None, reason: str = "") -> Job:
     """Let a paused job go on. Raises JobNotResumable when it is not paused. Returns the job."""
     return _amend(job, lambda snapshot: repairs.resume(snapshot, _actor(by, reason)))
 
 
-def retry(job: Any, *, from_task: str | None = None, by: Any = None, reason: str = "") -> Any:
+def retry(job: JobRef, *, from_task: str | None = None, by: Any = None, reason: str = "") -> Job:
     """Go on from the failed task, earlier results kept, with `max_attempts` new attempts.
+
+    A handler that is still due is dropped: it belongs to the outcome that this undoes, and the new
+    outcome has its own.
 
     With *from_task* the job runs again from there; results from there on go to the attempts'
     history. Returns the job. Raises JobNotRetryable, which says why; nothing is changed then.
@@ -186,7 +196,7 @@ def retry(job: Any, *, from_task: str | None = None, by: Any = None, reason: str
     return _amend(job, lambda snapshot: repairs.retry_from(snapshot, actor, from_task))
 
 
-def skip(job: Any, task_id: str, result: Any = None, *, by: Any = None, reason: str = "") -> Any:
+def skip(job: JobRef, task_id: str, result: Any = None, *, by: Any = None, reason: str = "") -> Job:
     """Set the job's next task aside, and go on behind it with *result* in place of its own.
 
     Returns the job. Raises TaskNotSkippable when that task is not the next, or runs.
@@ -205,12 +215,13 @@ def skip(job: Any, task_id: str, result: Any = None, *, by: Any = None, reason: 
     )
 
 
-def get_job(job: Any) -> Any:
+def get_job(job: JobRef) -> Job:
     """The job as it is now; raises JobNotFound."""
-    return store().load(_job_id(job))
+    found: Job = store().load(_job_id(job))
+    return found
 
 
-def wait(job: Any, timeout: float) -> Any:
+def wait(job: JobRef, timeout: float) -> Job:
     """Return the job when it is settled: final, and no handler of it due.
 
     Looks every 10 ms at first, every 500 ms later. Raises TimeoutError after *timeout* seconds, and
@@ -219,7 +230,7 @@ def wait(job: Any, timeout: float) -> Any:
     deadline = time.monotonic() + timeout
     job_id, keeper, looks = _job_id(job), store(), 0
     while True:
-        found = keeper.load(job_id)
+        found: Job = keeper.load(job_id)
         if found.is_settled:
             return found
         left = deadline - time.monotonic()
@@ -229,12 +240,12 @@ def wait(job: Any, timeout: float) -> Any:
         looks += 1
 
 
-def _amend(job: Any, decide: Any) -> Any:
+def _amend(job: JobRef, decide: Any) -> Job:
     keeper, job_id = store(), _job_id(job)
     change = keeper.amend(job_id, decide)
     if change.values.get("status") in DUE_AGAIN:
         hand_over(keeper, [job_id])
-    found = keeper.load(job_id)
+    found: Job = keeper.load(job_id)
     if change.settles:
         after_commit(lambda: tell_settled(job_id, found.sequence, change.settles))
     return found
@@ -244,7 +255,7 @@ def _actor(by: Any, reason: str) -> Actor:
     return Actor(by=str(by or "")[:200], reason=str(reason)[:1000])
 
 
-def _job_id(job: Any) -> UUID:
+def _job_id(job: JobRef) -> UUID:
     found = getattr(job, "id", job)
     if isinstance(found, UUID):
         return found

@@ -50,6 +50,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Jobs that are final and have no handler due."""
         return self.filter(status__in=FINAL, handler_due="")
 
+    def queues_in_use(self) -> list[str]:
+        """Queues of the thousand jobs that were started last, by name."""
+        recent = self.order_by("-id").values_list("queue", flat=True)[:1000]
+        return sorted(set(recent))
+
     def for_subject(self, subject: models.Model) -> JobQuerySet:
         """Jobs that were started with `subject=` this instance, newest first."""
         return self.filter(

@@ -22,6 +22,7 @@ from .exceptions import (
     UnknownTask,
 )
 from .ids import short_id
+from .registry import find_sequence
 from .status_parts import GIVEN_UP, resend
 from .transitions import JOB, TASK
 
@@ -166,7 +167,8 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
         values["status"] = JobStatus.PAUSED
     else:
         values = CLEARED | values | {"status": JobStatus.READY} | resend(job.carried)
-    row = job.rows.get(task_id) or TaskRow(job.plan[position], position, TaskState.READY)
+    planned = job.plan[position]
+    row = job.rows.get(planned) or TaskRow(planned, position, TaskState.READY)
     write = {"status": TaskState.SKIPPED, "result": result, "finished_at": NOW, "progress": None}
     task = TaskWrite(row.task_id, position, TASK["skip"].sources, write)
     event = actor.event("skip", job.status, values["status"], task_id=task_id)
@@ -251,9 +253,13 @@ def _allowed(verb: str, job: Snapshot, error: type[InvalidTransition], done: str
 
 
 def _position(job: Snapshot, task_id: str) -> int:
-    if task_id not in job.plan:
-        raise UnknownTask(task_id, job.sequence, job.plan)
-    return job.plan.index(task_id)
+    """Place in the job's plan of the task that has this id now, or had it when the job started."""
+    sequence = find_sequence(job.sequence)
+    spec = sequence.spec(task_id) if sequence else None
+    for name in (task_id, *((spec.id, *spec.aliases) if spec else ())):
+        if name in job.plan:
+            return job.plan.index(name)
+    raise UnknownTask(task_id, job.sequence, job.plan)
 
 
 def next_id(job: Snapshot) -> str:

@@ -18,6 +18,10 @@ from .text import article
 
 __all__ = ["Adapter", "BaseTask", "adapt", "build_instance"]
 
+CALLED_WITH: Final = {
+    "error handler": "(error) or (error, context)",
+    "success handler": "(result) or (result, context)",
+}
 Call = Callable[[Any, Any], Any]
 Shape = Literal["payload", "payload, context", "payload, *, context"]
 
@@ -164,7 +168,7 @@ def _shape(function: Callable[..., Any], name: str, what: str, *, skip: int = 0)
     if len(required) > 2 or left_over or not (positional or takes_any):
         raise SequenceDeclarationError(
             f"the {what} {name}{inspect.signature(function)} cannot be called with"
-            f" (payload) or (payload, context)."
+            f" {CALLED_WITH.get(what, '(payload) or (payload, context)')}."
         )
     if "context" in keyword:
         return "payload, *, context"
@@ -200,7 +204,8 @@ def _not_callable(task: Any, method: str, what: str) -> str:
         "Give the function or class itself."
         if isinstance(task, str)
         else (
-            f"A {what} is a class or an object with {method}(), a function or a django.tasks task."
+            f"{article(what).capitalize()} is a class or an object with {method}(),"
+            " a function or a django.tasks task."
         )
     )
     return f"{article(given) if task is not None else given} is no {what}. {remedy}"

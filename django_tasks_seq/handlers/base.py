@@ -13,9 +13,8 @@ from uuid import UUID
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from ..conf import get_config, load
+from ..conf import get_config, get_resolver, load
 from ..exceptions import ConfigurationError, SequenceDeclarationError, TaskFailed
-from ..injection import scope
 from ..tasks import Adapter, adapt, build_instance
 
 if TYPE_CHECKING:
@@ -189,8 +188,8 @@ def _adapt(handler: Any, method: str, what: str) -> Adapter:
 
 def _start_handler(handler: Any) -> BaseStartTaskHandler:
     loaded = load(handler, what="start handler")
-    with scope() as resolve:
-        instance = build_instance(loaded, resolve)
+    # Not in a scope: what a scope gives is closed with it, and this instance serves the process.
+    instance = build_instance(loaded, get_resolver())
     if not isinstance(instance, BaseStartTaskHandler):
         raise ConfigurationError(
             f"{handler!r:.100} is no start handler.", hint="Derive it from BaseStartTaskHandler."

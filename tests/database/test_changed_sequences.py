@@ -194,6 +194,23 @@ def test_a_renamed_task_is_found_by_its_alias(declare: Declare) -> None:
     assert last.payloads == ["charged"]
 
 
+def test_people_name_a_renamed_task_by_either_id(declare: Declare) -> None:
+    """Skip and retry take the id that the task has now as well as the one in the job's plan."""
+    declare(same, ("charge", same), same)
+    job = executor.start_sequence("probe", "p")
+    executor.skip(job, "t1", "first")
+    renamed, last = Seen("again"), Seen()
+    changed(declare, same, TaskSpec("charge_card", renamed, aliases=["charge"]), ("t3", last))
+
+    executor.skip(job, "charge_card", "given")
+    drain()
+    assert (list(statuses(job)), last.payloads) == (["t1", "charge", "t3"], ["given"])
+
+    executor.retry(job, from_task="charge_card")
+    drain()
+    assert (renamed.payloads, last.payloads) == (["first"], ["given", "again"])
+
+
 def test_results_of_a_renamed_task_are_found_by_both_ids(declare: Declare) -> None:
     """New code asks for the new id, and finds what the old id's row has; and the reverse."""
     seen: list[Any] = []

@@ -198,7 +198,7 @@ def test_orders_take_a_constant_number_of_queries(
             )
         )
 
-    with django_assert_num_queries(3):  # type: ignore[operator]
+    with django_assert_num_queries(3):
         client.get("/orders/live/")
 
 

@@ -136,3 +136,22 @@ def test_no_transaction_is_open_while_a_task_runs(start: Start, tmp_path: Path) 
     wait_until(lambda: job.refresh().status == "SUCCESSFUL", what="the end")
     assert seen == []
     assert worker.running
+
+
+@override_settings(TASKS_SEQ={"DATABASE": "defualt"})
+def test_an_unknown_alias_is_refused() -> None:
+    """A DATABASE that DATABASES lacks is one sentence, with the name that was probably meant."""
+    with pytest.raises(CommandError, match=r"'defualt'.*Did you mean 'default'"):
+        run()
+
+
+def test_a_misspelt_queue_is_doubted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A queue that no job is on, but for a letter, gets a hint; the worker waits for it anyway."""
+    executor.start_sequence("chain", {"n": 1}, queue="mail")
+
+    call_command("run_task_worker", burst=True, queues="mial,mail,new", verbosity=1)
+
+    hints = [line for line in capsys.readouterr().err.splitlines() if line]
+    (hint,) = hints
+    assert hint.startswith("No job is on queue 'mial' now. Did you mean 'mail'?")
+    assert hint.endswith("Queues: default, mail. Waiting for it anyway.")

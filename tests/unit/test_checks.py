@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from django.core import checks as django_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from django_tasks_seq import checks
@@ -530,3 +532,11 @@ def test_every_id_is_documented():
 
     assert len(ids) >= 12
     assert [number for number in sorted(ids) if f"django_tasks_seq.{number}" not in text] == []
+
+
+def test_check_itself_reports_the_database(settings):
+    """`manage.py check` runs the checks of aliases and routers without being given a database."""
+    settings.TASKS_SEQ = {"DATABASE": "defualt"}
+
+    with pytest.raises(SystemCheckError, match=r"E009.*\n.*Did you mean 'default'"):
+        call_command("check")

@@ -216,3 +216,35 @@ def test_the_package_lists_and_refuses_names():
     assert set(handlers.__all__) <= set(dir(handlers))
     with pytest.raises(AttributeError, match="has no attribute 'CarrierPigeon'"):
         _ = handlers.CarrierPigeon
+
+
+class Gate:
+    """Something that a scope would close."""
+
+
+class OnlyOutside:
+    """A resolver whose scope may not be entered."""
+
+    def __call__(self, cls: type) -> Any:
+        return cls()
+
+    def scope(self) -> Any:
+        raise AssertionError("a scope was entered")
+
+
+class Gated(BaseStartTaskHandler):
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def handle_start(self, job_id: Any, task_id: str, payload: Any) -> None:
+        pass
+
+
+def test_a_start_handler_is_built_outside_any_scope(settings):
+    """It serves the whole process, and what a scope gives is closed with the scope."""
+    settings.TASKS_SEQ = {"RESOLVER": OnlyOutside(), "START_TASK_HANDLER": Gated}
+
+    handler = start_handler_for()
+
+    assert isinstance(handler, Gated)
+    assert isinstance(handler.gate, Gate)

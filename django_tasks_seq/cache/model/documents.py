@@ -50,7 +50,10 @@ def split_key(key: str) -> tuple[UUID, str | None]:
 
 def get(db: Database, key: str) -> dict[str, Any] | None:
     """The row behind *key* as a document, or None."""
-    job_id, task_id = split_key(key)
+    try:
+        job_id, task_id = split_key(key)
+    except ValueError:
+        return None
     rows: models.QuerySet[Any]
     if task_id is None:
         rows = Job.objects.using(db.alias).filter(pk=job_id)

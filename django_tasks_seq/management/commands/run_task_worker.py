@@ -14,12 +14,13 @@ from django.db import connections
 
 from ... import __version__
 from ...cache.base import BaseJobStore
-from ...conf import get_config
+from ...conf import get_cache_handler, get_config
 from ...engine import Engine, EngineOptions, Wakeup, build_engine, options_from_settings
 from ...executor import store
 from ...health import HealthFile
 from ...models import Job
 from ...registry import sequences
+from ...text import listing, suggest
 from ..console import JobLines, job_lines
 from ..os_signals import stops_on_signals
 from ..supervisor import supervise
@@ -129,10 +130,13 @@ class Command(BaseCommand):
     def _refuse_what_cannot_run(self, keeper: BaseJobStore) -> None:
         if not keeper.supports_claims:
             raise CommandError(
-                f"{type(keeper).__name__} has no claims, so no worker can run its jobs."
+                f"{type(get_cache_handler()).__name__} has no claims, so no worker can run its jobs."
                 " Use the inline, signal or a carried start handler, or ModelTaskCacheHandler."
             )
         alias = get_config().database
+        if alias not in connections:
+            hint = suggest(alias, connections) or f"Aliases in DATABASES: {listing(connections)}."
+            raise CommandError(f"TASKS_SEQ['DATABASE'] is {alias!r}, which DATABASES lacks. {hint}")
         if (
             keeper.needs_tables
             and Job._meta.db_table not in connections[alias].introspection.table_names()
@@ -162,17 +166,35 @@ class Command(BaseCommand):
         say = self.stdout.write
         say(
             f"django-tasks-seq {__version__} · worker {options.name} · queues: {queues} ·"
-            f" {options.concurrency} threads · {connection.display_name} ·"
+            f" {_counted(options.concurrency, 'thread')} · {connection.display_name} ·"
             f" lease {options.lease:g} s · Django {django.get_version()}"
         )
-        say(f"{len(sequences())} sequences registered · Ctrl+C stops after the tasks that run")
+        say(
+            f"{_counted(len(sequences()), 'sequence')} registered ·"
+            " Ctrl+C stops after the tasks that run"
+        )
+        for queue in options.queues if engine.store.needs_tables else ():
+            self._doubt(queue)
         self.stdout.flush()
 
+    def _doubt(self, queue: str) -> None:
+        """A queue that nobody uses may be misspelt, or new: it is waited for, with a hint."""
+        known = {get_config().default_queue, *Job.objects.queues_in_use()}
+        hint = "" if queue in known else suggest(queue, known)
+        if hint:
+            self.stderr.write(
+                self.style.WARNING(
+                    f"No job is on queue {queue!r} now. {hint} Queues: {listing(sorted(known))}."
+                    " Waiting for it anyway."
+                )
+            )
+
     def _say_stopping(self, running: int, seconds: float) -> None:
-        if running:
-            plural = "task" if running == 1 else "tasks"
+        if running and not seconds:
+            self.stdout.write(f"Stopping now: {_counted(running, 'task')} will be run again.")
+        elif running:
             self.stdout.write(
-                f"Stopping: finishing {running} {plural} (up to {seconds:g} s;"
+                f"Stopping: finishing {_counted(running, 'task')} (up to {seconds:g} s;"
                 " press again to stop now, they will be run again)…"
             )
         self.stdout.flush()
@@ -181,6 +203,10 @@ class Command(BaseCommand):
         self.stdout.write(f"bye: {lines.succeeded} successful, {lines.failed} failed")
         if code:
             self.stderr.write(f"ends with exit code {code}: abandoned tasks, start it anew")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _flag(name: str) -> str:

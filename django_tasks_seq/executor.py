@@ -144,8 +144,9 @@ def execute_task(job: JobRef, task_id: str, payload: Any = None) -> TaskRun:
     The job is claimed only if it is due and *task_id* is its next task; its lease is renewed while
     the task runs; the outcome is recorded, the claim given up, and `handle_start` is called for what
     is due then. The stored payload is used, *payload* is ignored. A doubled, late, early or unknown
-    call returns `TaskRun(ran=False, reason=...)`. It never raises: a task's exception is recorded.
-    Only a database that cannot be reached raises, before anything has run; let the message come again.
+    call returns `TaskRun(ran=False, reason=...)`, and a task's exception is recorded, not raised.
+    What does raise is a database that cannot be reached before anything has run: let the message
+    come again.
 
     >>> execute_task(job_id, "charge").ran  # doctest: +SKIP
     True

@@ -254,7 +254,11 @@ class TaskStatusManager:
         return values
 
     def _heeding(self, claim: Claim, change: Change) -> Change:
-        """*change* leaves the job to others, unless a person has asked to cancel or pause it."""
+        """*change* leaves the job to others, unless a person has asked to cancel or pause it.
+
+        What was asked is known for certain only under the job row's lock, where the store writes: so
+        the change carries what is to be written instead, and `Change.heeding` chooses there.
+        """
         kept = {key: change.values[key] for key in KEPT_BY_STOP if key in change.values}
         for requested in Requested.values:
             stop = self.stop(claim, requested)

@@ -67,7 +67,11 @@ def run_commit_hooks() -> None:
 def advance(seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> float:
     """Move the jobs' clock forward; nothing sleeps. Returns by how much it is ahead now, in seconds.
 
-    Leases end, retries and late starts become due. `reset_clock` sets it back.
+    Leases end, retries and late starts become due. It stays ahead, for later tests too, until
+    `reset_clock`: call that at the end of each test, or use `restored_clock`.
+
+    >>> advance(minutes=5)  # doctest: +SKIP
+    300.0
     """
     clock.set_offset(clock.offset() + seconds + 60 * minutes + 3600 * hours)
     return clock.offset()

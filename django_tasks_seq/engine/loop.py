@@ -126,7 +126,11 @@ class Engine:
         return self._stop_at is not None
 
     def is_done(self) -> bool:
-        """Whether nothing is in hand and nothing more is to be claimed; or the drain limit is past."""
+        """Whether nothing is in hand and nothing more is to be claimed; or the drain limit is past.
+
+        An engine that ends by itself ends by a look: `_is_dry` is true only while the last look found
+        nothing due and no job has been in hand since.
+        """
         if self._stop_at is not None and time.monotonic() > self._stop_at + LAST_WORDS:
             return True
         if self.hands or len(self.committer):

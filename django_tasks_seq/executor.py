@@ -163,6 +163,9 @@ def cancel(job: JobRef, *, by: Any = None, reason: str = "", force: bool = False
 
     `force=True` ends a running one now: what its task still does is refused. Returns the job.
     Raises JobNotCancellable when it is final; nothing is changed then.
+
+    >>> cancel(job, by=request.user, reason="ordered twice").requested  # doctest: +SKIP
+    'cancel'
     """
     return _amend(job, lambda snapshot: repairs.cancel(snapshot, _actor(by, reason), force=force))
 
@@ -171,12 +174,19 @@ def pause(job: JobRef, *, by: Any = None, reason: str = "") -> Job:
     """Pause a job; a running one is asked to, and stops before its next task. Returns the job.
 
     Raises JobNotPausable when it is final or paused; nothing is changed then.
+
+    >>> pause(job, reason="warehouse closed").status  # doctest: +SKIP
+    'PAUSED'
     """
     return _amend(job, lambda snapshot: repairs.pause(snapshot, _actor(by, reason)))
 
 
 def resume(job: JobRef, *, by: Any = None, reason: str = "") -> Job:
-    """Let a paused job go on. Raises JobNotResumable when it is not paused. Returns the job."""
+    """Let a paused job go on. Raises JobNotResumable when it is not paused. Returns the job.
+
+    >>> resume(job).status  # doctest: +SKIP
+    'READY'
+    """
     return _amend(job, lambda snapshot: repairs.resume(snapshot, _actor(by, reason)))
 
 
@@ -201,6 +211,8 @@ def skip(job: JobRef, task_id: str, result: Any = None, *, by: Any = None, reaso
     """Set the job's next task aside, and go on behind it with *result* in place of its own.
 
     Returns the job. Raises TaskNotSkippable when that task is not the next, or runs.
+
+    >>> skip(job, "charge", {"paid": "by hand"}, by="anna")  # doctest: +SKIP
     """
     text = encode(result, name="result", ending="Nothing was changed.")
     actor = _actor(by, reason)
@@ -217,7 +229,11 @@ def skip(job: JobRef, task_id: str, result: Any = None, *, by: Any = None, reaso
 
 
 def get_job(job: JobRef) -> Job:
-    """The job as it is now; raises JobNotFound."""
+    """The job as it is now; raises JobNotFound.
+
+    >>> get_job("01a20c5d-3370-7000-830f-e72de635d053").status  # doctest: +SKIP
+    'SUCCESSFUL'
+    """
     found: Job = store().load(_job_id(job))
     return found
 
@@ -227,6 +243,9 @@ def wait(job: JobRef, timeout: float) -> Job:
 
     Looks every 10 ms at first, every 500 ms later. Raises TimeoutError after *timeout* seconds, and
     JobNotFound. Not for the transaction that started the job: no worker sees it before the commit.
+
+    >>> wait(job, timeout=5).result  # doctest: +SKIP
+    {'receipt': 'r-1'}
     """
     deadline = time.monotonic() + timeout
     job_id, keeper, looks = _job_id(job), store(), 0

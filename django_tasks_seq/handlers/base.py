@@ -47,7 +47,10 @@ UNCHANGED: Final = _Unchanged.UNCHANGED
 
 @dataclass(frozen=True, slots=True)
 class RetryJob:
-    """Returned by an error handler: run the job again from its first task."""
+    """Returned by an error handler: run the job again from its first task.
+
+    Example: `return RetryJob() if error.is_a(StockChanged) else None`
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,10 @@ class RetryTask:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Returned by an error handler: the job is successful after all, with this result."""
+    """Returned by an error handler: the job is successful after all, with this result.
+
+    Example: `return Complete({"shipped": False})`
+    """
 
     result: Any = None
 

@@ -46,11 +46,12 @@ def test_a_document_is_plain_json(declare: Declare, store: ModelTaskCacheHandler
 
 
 @pytest.mark.parametrize("key", ["", "job", "job:7", "task:7", f"jobs:{uuid7()}"])
-def test_a_key_that_is_none_is_refused(store: ModelTaskCacheHandler, key: str) -> None:
-    """The message says what a key looks like."""
-    for call in (store.get, store.delete, lambda key: store.set(key, {})):
+def test_nothing_is_behind_a_key_of_another_form(store: ModelTaskCacheHandler, key: str) -> None:
+    """It has no document, as with any handler; what would write says what a key looks like."""
+    assert store.get(key) is None
+    for write in (store.delete, lambda key: store.set(key, {})):
         with pytest.raises(ValueError, match="expected job:<uuid> or job:<uuid>:<task_id>"):
-            call(key)
+            write(key)
 
 
 @pytest.mark.parametrize("status", ["PAUSED", "CANCELLED"])

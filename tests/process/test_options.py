@@ -150,7 +150,7 @@ def test_verbosity_0_prints_nothing(start: Start) -> None:
     assert ended(start("--burst", "-v", "0", STOP_GRACE=0.1)) == ""
 
 
-SCREEN = r"""django-tasks-seq \S+ · worker \S+:\d+ · queues: all · 1 threads · (SQLite|PostgreSQL) · lease 60 s · Django \S+
+SCREEN = r"""django-tasks-seq \S+ · worker \S+:\d+ · queues: all · 1 thread · (SQLite|PostgreSQL) · lease 60 s · Django \S+
 \d+ sequences registered · Ctrl\+C stops after the tasks that run
 \d\d:\d\d:\d\d ✓ short [0-9a-f]{8}         short 1/1  \d+(\.\d+)? m?s
 \d\d:\d\d:\d\d ↻ second_try [0-9a-f]{8}    second_try  tries \(1/1\), attempt 1: ValueError: the first attempt fails  again in 1\.5 s

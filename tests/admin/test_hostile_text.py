@@ -52,6 +52,8 @@ class Shapes(HTMLParser):
 
 
 ADDRESSES = {"href", "src", "action", "formaction"}
+# A pause in the timeline is drawn only when it is wide enough to be seen, and holds numbers alone.
+GAP = ("rect", ("class", "height", "width", "x", "y"))
 
 
 def shapes(response) -> set[tuple[str, tuple[str, ...]]]:
@@ -59,7 +61,7 @@ def shapes(response) -> set[tuple[str, tuple[str, ...]]]:
     assert response.status_code == 200
     page = Shapes(response.content.decode())
     assert not [one for one in page.addresses if "script:" in one.lower()]
-    return page.found
+    return page.found - {GAP}
 
 
 def hostile_job(text: str) -> Job:

@@ -66,6 +66,7 @@ def test_workers_outlive_the_server_and_lose_nothing(
         "-c", BEGIN.format(go=go), command="shell", env={**site.env, **ledger.environment()}
     )
     wait_until(lambda: len(ledger.lines("call")) >= 2, what="running tasks")
+    assert begun.wait() == 0, "both starts are committed"
 
     site.server.kill()
     worker.wait_for_output("the jobs' database failed, again in 0.8 s")
@@ -77,7 +78,6 @@ def test_workers_outlive_the_server_and_lose_nothing(
     wait_until(lambda: site.statuses() == {"SUCCESSFUL"}, what="the end of all jobs")
 
     assert worker.running, worker.output()
-    assert begun.wait() == 0
     held = [line for line in ledger.lines("call") if line.task_id == "waits"]
     assert len(held) == 2, "nothing was run again"
     assert site.query("SELECT count(*) FROM django_tasks_seq_jobevent") == [(0,)]
@@ -90,13 +90,14 @@ def test_a_worker_without_its_server_still_ends_in_time(
     """A stop during an outage does not wait for the database; what it held goes on elsewhere later."""
     worker = start("--drain-timeout=1", env=site.env, LEASE_SECONDS=1.5)
     worker.wait_for_output("Ctrl+C")
-    worker_process(
+    begun = worker_process(
         "-c",
         BEGIN.format(go=tmp_path / "go"),
         command="shell",
         env={**site.env, **ledger.environment()},
     )
     wait_until(lambda: len(ledger.lines("call")) >= 2, what="running tasks")
+    assert begun.wait() == 0, "both starts are committed"
     site.server.kill()
     worker.wait_for_output("the jobs' database failed")
 

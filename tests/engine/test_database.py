@@ -118,14 +118,13 @@ def test_jobs_survive_a_storm_of_ended_sessions() -> None:
     declare("lines", ("a", counts), ("b", counts), ("c", counts))
     executor.start_many("lines", [{"n": n} for n in range(150)])
     left = Job.objects.exclude(status="SUCCESSFUL")
-    ended = 0
     with engine(name="one:1", lease=2.0), engine(name="two:2", lease=2.0):
         for goal in (130, 100, 60):
             wait_until(lambda: left.count() <= goal, what="progress")  # noqa: B023
-            ended += end_other_sessions()
+            # An engine whose session has just been ended may not have its next one yet.
+            wait_until(end_other_sessions, what="a session to end")
         wait_until(lambda: not left.exists(), 60, "the end of all")
 
-    assert ended >= 6
     assert TaskStatus.objects.filter(status="SUCCESSFUL").count() == 450
     assert not TaskAttempt.objects.exclude(outcome="LOST").exists()
     again = {str(job_id) for (job_id, _), count in calls.items() if count > 1}

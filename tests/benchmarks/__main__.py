@@ -1,10 +1,11 @@
-"""Measure this app beside the bare limit of its database, on the PostgreSQL of `DATABASE_URL` and on SQLite.
+"""Measure this app beside the bare limit of its database and beside its peers.
 
-    python -m tests.servers.postgres --durable -- python -m tests.benchmarks --only throughput,bare
+    python -m tests.servers.postgres --durable -- python -m tests.benchmarks --only throughput,starting
 
-prints a page and writes it, with all figures as JSON, to the directory of `--out`. Ends with exit code
-1 when a bar is missed. A figure is the median of three runs, the systems in turn; each run has a
-fresh database and processes of its own, and fails when an outcome is missing.
+measures on the PostgreSQL of `DATABASE_URL` and on SQLite, prints a page and writes it, with all
+figures as JSON, to the directory of `--out`. Ends with exit code 1 when a bar is missed or a run has
+failed. A figure is the median of three runs, the systems in turn; each run has a fresh database and
+processes of its own, and fails when an outcome is missing or out of order.
 """
 
 from __future__ import annotations
@@ -20,17 +21,15 @@ from contextlib import ExitStack, closing
 from dataclasses import fields
 from pathlib import Path
 
-from tests.benchmarks import machine
-from tests.benchmarks.databases import (
-    PostgresDatabases,
-    SqliteDatabases,
-    is_postgresql,
-)
-from tests.benchmarks.measurements import Measurement, Sizes, measurements, run_in_turn
+from tests.benchmarks import charts, machine
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.databases import PostgresDatabases, SqliteDatabases, is_postgresql
+from tests.benchmarks.measurements import Measurement, Sizes, run_in_turn
+from tests.benchmarks.parts import ON_POSTGRESQL, ON_SQLITE
 from tests.benchmarks.report import Report
 
-PARTS = ("throughput", "latency", "start", "sqlite", "bare")
-NEED_POSTGRESQL = {"throughput", "latency", "start"}
+PARTS = (*ON_POSTGRESQL, *ON_SQLITE)
+NEED_POSTGRESQL = set(ON_POSTGRESQL) - {"bare"}
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -40,9 +39,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_parts, default=PARTS, help=f"of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median is shown")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    parser.add_argument("--charts", type=Path, help="a directory where the curves are drawn")
     for field in fields(Sizes):
         option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=type(field.default), default=field.default)
+        kind = _numbers if isinstance(field.default, tuple) else type(field.default)
+        parser.add_argument(option, type=kind, default=field.default)
     options = parser.parse_args(argv)
     missing = NEED_POSTGRESQL & set(options.only)
     if missing and options.only is not PARTS and not _postgresql_url():
@@ -56,6 +57,10 @@ def _parts(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: no such part")
     return chosen
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _postgresql_url() -> str | None:
@@ -72,11 +77,12 @@ def _measure(options: argparse.Namespace) -> Report:
         postgres = stack.enter_context(closing(PostgresDatabases(url))) if url else None
         found: list[Measurement] = []
         if postgres is not None:
-            found += measurements(postgres, sizes)
-        if {"sqlite", "bare"} & set(options.only):
-            found += measurements(SqliteDatabases(Path(directory)), sizes)
+            bench = Bench(postgres, sizes)
+            found += [one for part in ON_POSTGRESQL.values() for one in part(bench)]
+        bench = Bench(SqliteDatabases(Path(directory)), sizes)
+        found += [one for part in ON_SQLITE.values() for one in part(bench)]
         where = machine.describe(postgres)
-        chosen = [one for one in found if one.part in options.only]
+        chosen = [one for one in found if one.belongs_to(options.only)]
         measured = run_in_turn(chosen, options.rounds, _say)
     return Report(measured, where, seconds=time.monotonic() - began)
 
@@ -89,12 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; see the module's text."""
     options = _arguments(argv)
     report = _measure(options)
-    page = report.as_markdown()
+    page, figures = report.as_markdown(), report.as_dict()
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "figures.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+    (options.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     (options.out / "figures.md").write_text(page)
     print(page)
     _say(f"Written to {options.out}/figures.md and figures.json.")
+    if options.charts:
+        for path in charts.draw(figures, options.charts):
+            _say(f"Drawn: {path}")
     return 0 if report.holds else 1
 
 

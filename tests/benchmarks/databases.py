@@ -23,6 +23,8 @@ SETTINGS: Final = (
     "shared_buffers",
 )
 
+LARGE: Final = 2**27
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -56,11 +58,34 @@ class PostgresDatabases:
 
     def _create(self, template: str) -> str:
         name = f"tseq_bench_{os.getpid()}_{next(self._numbers)}"
-        self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
+        statement = "CREATE DATABASE {} TEMPLATE {}"
+        if self._is_large(template):
+            # Else the server writes all of it to the WAL first.
+            statement += " STRATEGY FILE_COPY"
+        self._run(statement, name, template)
         self._made.append(name)
         # A checkpoint that happens to fall into a run would double its WAL.
         self._server.execute("CHECKPOINT")
         return urlsplit(self._url)._replace(path=f"/{name}").geturl()
+
+    def _is_large(self, name: str) -> bool:
+        row = self._server.execute("SELECT pg_database_size(%s)", [name]).fetchone()
+        assert row is not None
+        return row[0] > LARGE and self._server.info.server_version >= 150000
+
+    def program(self, name: str) -> Path | None:
+        """One of the programs that belong to the server, if it is on this machine."""
+        row = self._server.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+        assert row is not None
+        path = Path(row[0]) / name
+        return path if path.is_file() else None
+
+    def count(self, url: str, statement: str) -> int:
+        """The number that *statement* asks for, on a database of ours."""
+        with psycopg.connect(url, autocommit=True) as db:
+            row = db.execute(statement.encode()).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def drop(self, url: str) -> None:
         """Drop a database that `make` or `copy` has returned."""

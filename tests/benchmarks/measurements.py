@@ -1,4 +1,4 @@
-"""What is measured: each run of each system in a fresh database, its outcomes counted."""
+"""What is measured, how often, and what becomes of a run that fails."""
 
 from __future__ import annotations
 
@@ -6,187 +6,151 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
-from tests.benchmarks.databases import Cost, Databases, fresh
-from tests.benchmarks.processes import RunFailedError, measure, worker
+from tests.benchmarks.databases import Cost
+from tests.benchmarks.processes import RunFailedError
 from tests.benchmarks.tasks_sequences import TASKS
 
 APP: Final = "this app"
 BARE: Final = "bare limit"
 FLOOR: Final = "bare, no threads"
+PGBENCH: Final = "pgbench"
 
 CONCURRENCY: Final = 8
+MB: Final = 2**20
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything; the defaults take about two minutes on two cores."""
+    """How much of everything; with the defaults, three rounds take less than 20 minutes on two cores."""
 
-    jobs: int = 6000
+    jobs: int = 10_000
     in_hand: int = 128
     # 1 is the command's own default: a line for each job, which costs as much as half the engine.
     verbosity: int = 0
-    starts: int = 1000
-    many: int = 10_000
-    latency_jobs: int = 200
-    warm_up: int = 20
+    starts: int = 2000
+    many: int = 20_000
+    writers: int = 8
+    writer_seconds: float = 2.0
+    latency_jobs: int = 300
+    warm_up: int = 30
     # A server's processes report what they did at most once a second.
     settle_seconds: float = 2.0
-    idle_seconds: float = 4.0
+    idle_seconds: float = 6.0
+    history_tasks: int = 1_000_000
+    claims: int = 300
+    backlog_jobs: int = 1_000_000
+    small_backlog_jobs: int = 2000
+    sqlite_jobs: int = 8000
+    process_jobs: int = 16_000
+    idle_workers: int = 16
+    memory_tasks: int = 100_000
+    large_jobs: int = 200
+    large_bytes: int = 200_000
+    atomic_jobs: int = 400
+    async_tasks: int = 1000
+    async_seconds: float = 1.0
+    threads: int = 200
+    thread_seconds: float = 0.05
+    waits: int = 5
+    curve_jobs: int = 3000
+    curve_latency_jobs: int = 40
+    curve_workers: tuple[int, ...] = (1, 2, 4)
+    curve_tasks: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
+    curve_bytes: tuple[int, ...] = (100, 1000, 10_000, 100_000)
+    peer_jobs: int = 200
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One system at one kind of work on one database; `run` measures it once."""
+    """One system at one kind of work on one database; `run` measures it once.
+
+    It is run for its *part*, and for those in *also*, whose bars compare with it.
+    """
 
     part: str
     system: str
     vendor: str
     work: str
     run: Callable[[], Figures]
+    also: tuple[str, ...] = ()
+
+    def belongs_to(self, parts: Iterable[str]) -> bool:
+        """Whether one of these parts needs it."""
+        return not {self.part, *self.also}.isdisjoint(parts)
+
+    def __str__(self) -> str:
+        return f"{self.system}, {self.vendor}, {self.work}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All runs of one measurement."""
+    """All runs of one measurement; one that failed leaves it without a figure."""
 
     of: Measurement
     runs: Sequence[Figures]
+    failures: Sequence[str] = ()
 
     @cached_property
     def medians(self) -> Figures:
         """The median of each figure."""
+        if self.failures or not self.runs:
+            return {}
         return {name: statistics.median(run[name] for run in self.runs) for name in self.runs[0]}
-
-
-def measurements(databases: Databases, sizes: Sizes) -> list[Measurement]:
-    """All that can be measured on this kind of database."""
-    vendor = databases.vendor
-    app, bare = App(databases, sizes), Bare(databases, sizes)
-    found = [
-        Measurement("bare", BARE, vendor, "work", partial(bare.work, threads=CONCURRENCY)),
-        Measurement("bare", FLOOR, vendor, "work", partial(bare.work, threads=0)),
-        Measurement(
-            "sqlite" if vendor == "sqlite" else "throughput", APP, vendor, "work", app.work
-        ),
-    ]
-    if vendor == "postgresql":
-        found += [
-            Measurement("bare", BARE, vendor, "start", bare.start),
-            Measurement("start", APP, vendor, "start", app.start),
-            Measurement("latency", APP, vendor, "latency", app.latency),
-        ]
-    return found
 
 
 def run_in_turn(
     chosen: Iterable[Measurement], rounds: int, say: Callable[[str], None]
 ) -> list[Measured]:
     """Measure each *rounds* times, in turn: what slows the machine for a while slows them all."""
-    runs: list[tuple[Measurement, list[Figures]]] = [(one, []) for one in chosen]
+    runs: list[tuple[Measurement, list[Figures], list[str]]] = [(one, [], []) for one in chosen]
     for number in range(1, rounds + 1):
-        for one, figures in runs:
-            figures.append(one.run())
-            first, value = next(iter(figures[-1].items()))
-            say(f"{number}/{rounds} {one.system}, {one.vendor}, {one.work}: {value:,.2f} {first}")
-    return [Measured(one, figures) for one, figures in runs]
+        for one, figures, failures in runs:
+            began = time.monotonic()
+            try:
+                figures.append(one.run())
+            except RunFailedError as error:
+                failures.append(str(error))
+                say(f"{number}/{rounds} {one}: FAILED\n{error}")
+                continue
+            shown = ", ".join(f"{value:,.5g} {name}" for name, value in figures[-1].items())
+            took = time.monotonic() - began
+            say(f"{number}/{rounds} {one}, {took:.1f} s: {shown}")
+    return [Measured(one, figures, failures) for one, figures, failures in runs]
 
 
-class App:
-    """This app: its worker is a process of its own that runs the command."""
-
-    def __init__(self, databases: Databases, sizes: Sizes) -> None:
-        self.databases = databases
-        self.sizes = sizes
-
-    @cached_property
-    def template(self) -> str:
-        """A migrated database."""
-        url = self.databases.make()
-        measure("app", "migrate", url)
-        return url
-
-    def work(self) -> Figures:
-        """All jobs queued first, then one worker until nothing is left."""
-        with fresh(self.databases, self.template) as url:
-            measure("app", "queue", url, jobs=self.sizes.jobs)
-            before = self.databases.cost(url)
-            options = {"concurrency": CONCURRENCY, "verbosity": self.sizes.verbosity}
-            found = measure("app", "work", url, **options)
-            cost = self.databases.cost(url) - before
-        if found["results"] != [TASKS] or found["out_of_order"]:
-            raise RunFailedError(f"tasks did not run in order: {found}")
-        return work_figures(found, self.sizes.jobs, cost, found["memory_bytes"])
-
-    def start(self) -> Figures:
-        """Starts by one client, no worker beside it."""
-        with fresh(self.databases, self.template) as url:
-            return measure("app", "start", url, starts=self.sizes.starts, many=self.sizes.many)
-
-    def latency(self) -> Figures:
-        """One job at a time for an idle worker, then what that worker asks while nothing happens."""
-        sizes = self.sizes
-        with fresh(self.databases, self.template) as url, worker(url):
-            found = measure("app", "latency", url, jobs=sizes.latency_jobs, warm_up=sizes.warm_up)
-            idle = self._idle_transactions(url)
-        return {
-            "finished_p50_ms": 1000 * quantile(found["finished"], 0.5),
-            "finished_p99_ms": 1000 * quantile(found["finished"], 0.99),
-            "seen_p50_ms": 1000 * quantile(found["seen"], 0.5),
-            "seen_p99_ms": 1000 * quantile(found["seen"], 0.99),
-            "idle_transactions_per_second": idle,
-        }
-
-    def _idle_transactions(self, url: str) -> float:
-        time.sleep(self.sizes.settle_seconds)
-        before, began = self.databases.cost(url), time.monotonic()
-        time.sleep(self.sizes.idle_seconds)
-        cost = self.databases.cost(url) - before
-        return cost.transactions / (time.monotonic() - began)
-
-
-class Bare:
-    """The bare limit; see `bare.py`."""
-
-    def __init__(self, databases: Databases, sizes: Sizes) -> None:
-        self.databases = databases
-        self.sizes = sizes
-
-    def work(self, threads: int) -> Figures:
-        """The same number of jobs and tasks, queued first."""
-        with fresh(self.databases) as url:
-            measure("bare", "prepare", url, jobs=self.sizes.jobs)
-            before = self.databases.cost(url)
-            found = measure("bare", "work", url, in_hand=self.sizes.in_hand, threads=threads)
-            return work_figures(found, self.sizes.jobs, self.databases.cost(url) - before)
-
-    def start(self) -> Figures:
-        """One INSERT of some 300 bytes a transaction."""
-        with fresh(self.databases) as url:
-            return measure("bare", "start", url, starts=self.sizes.starts)
+def counted(found: dict[str, Any], jobs: int, tasks: int) -> int:
+    """The number of outcomes of *jobs* jobs of *tasks* tasks each, all committed and in order, or an error."""
+    wanted = jobs * tasks
+    if (found["jobs"], found["outcomes"]) != (jobs, wanted):
+        raise RunFailedError(f"{wanted} outcomes were to be committed, in {jobs} jobs: {found}")
+    if found.get("results", [tasks]) != [tasks] or found.get("out_of_order"):
+        raise RunFailedError(f"tasks did not run in order: {found}")
+    return wanted
 
 
 def work_figures(
-    found: dict[str, Any], jobs: int, cost: Cost, memory: int | None = None
+    found: dict[str, Any],
+    jobs: int,
+    cost: Cost | None = None,
+    memory: int | None = None,
+    *,
+    tasks: int = TASKS,
 ) -> Figures:
     """What a run of *jobs* jobs comes to; it fails when an outcome is missing or there is one too many."""
-    tasks = jobs * TASKS
-    if (found["jobs"], found["outcomes"]) != (jobs, tasks):
-        raise RunFailedError(f"{tasks} outcomes were to be committed, in {jobs} jobs: {found}")
-    figures = {
-        "tasks_per_second": tasks / found["seconds"],
-        "cpu_ms_per_task": 1000 * found["cpu_seconds"] / tasks,
-        "outcomes": float(tasks),
-    }
-    if cost.transactions:
-        figures["wal_bytes_per_task"] = cost.wal_bytes / tasks
-        figures["transactions_per_task"] = cost.transactions / tasks
+    outcomes = counted(found, jobs, tasks)
+    figures = {"tasks_per_second": outcomes / found["seconds"], "outcomes": float(outcomes)}
+    if "cpu_seconds" in found:
+        figures["cpu_ms_per_task"] = 1000 * found["cpu_seconds"] / outcomes
+    if cost is not None and cost.transactions:
+        figures["wal_bytes_per_task"] = cost.wal_bytes / outcomes
+        figures["transactions_per_task"] = cost.transactions / outcomes
     if memory is not None:
-        figures["memory_mb"] = memory / 1e6
+        figures["memory_mb"] = memory / MB
     return figures
 
 

@@ -1,4 +1,4 @@
-"""From figures to a page: ratios first, then the bars and whether they hold, the runs, the machine."""
+"""From figures to a page: the bars and whether they hold, ratios to others, the curves, the runs, the machine."""
 
 from __future__ import annotations
 
@@ -6,130 +6,77 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tests.benchmarks.measurements import APP, BARE, FLOOR, Measured
-
-Key = tuple[str, str, str]
+from tests.benchmarks.bars import POSTGRESQL, SQLITE, Found, Verdict, judge, shown
+from tests.benchmarks.measurements import APP, BARE, FLOOR, PGBENCH, Measured
+from tests.benchmarks.parts.curves import RESULT_BYTES, TASKS_A_JOB, WORKERS
+from tests.benchmarks.parts.throughput import WITH_LINES
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of this app, beside the bare limit's where that has one."""
+    """A figure of this app, beside that of others."""
 
     name: str
-    vendor: str
     work: str
     figure: str
-    form: str
-    # What the bare limit calls it, when not the same.
-    bare: str = ""
+    vendor: str = POSTGRESQL
+    # What others call it, when not the same.
+    theirs: str = ""
 
 
 ROWS: Final = (
-    Row("durable tasks/s, PostgreSQL", "postgresql", "work", "tasks_per_second", ",.0f"),
-    Row("Python CPU a task, ms", "postgresql", "work", "cpu_ms_per_task", ".4f"),
-    Row("WAL a task, bytes", "postgresql", "work", "wal_bytes_per_task", ",.0f"),
-    Row("transactions a task", "postgresql", "work", "transactions_per_task", ".4f"),
-    Row("most memory of the worker, MB", "postgresql", "work", "memory_mb", ".0f"),
-    Row("durable tasks/s, SQLite", "sqlite", "work", "tasks_per_second", ",.0f"),
-    Row("Python CPU a task on SQLite, ms", "sqlite", "work", "cpu_ms_per_task", ".4f"),
-    Row("`start_sequence`/s (bare: one INSERT)", "postgresql", "start", "one_by_one", ",.0f"),
-    Row(
-        "`start_many`, jobs/s (bare: one INSERT)",
-        "postgresql",
-        "start",
-        "in_batches",
-        ",.0f",
-        "one_by_one",
-    ),
-    Row(
-        "idle worker, 5-task job: commit to last task's end, p50, ms",
-        "postgresql",
-        "latency",
-        "finished_p50_ms",
-        ".2f",
-    ),
-    Row("the same, p99", "postgresql", "latency", "finished_p99_ms", ".2f"),
-    Row(
-        "commit to seen by another connection, p50, ms",
-        "postgresql",
-        "latency",
-        "seen_p50_ms",
-        ".2f",
-    ),
-    Row("the same, p99", "postgresql", "latency", "seen_p99_ms", ".2f"),
-    Row(
-        "transactions/s of an idle worker",
-        "postgresql",
-        "latency",
-        "idle_transactions_per_second",
-        ".1f",
-    ),
+    Row("durable tasks/s, PostgreSQL", "work", "tasks_per_second"),
+    Row("Python CPU a task, ms", "work", "cpu_ms_per_task"),
+    Row("WAL a task, bytes", "work", "wal_bytes_per_task"),
+    Row("transactions a task", "work", "transactions_per_task"),
+    Row("tasks/s with a line for each job", WITH_LINES, "tasks_per_second"),
+    Row("durable tasks/s, SQLite", "work", "tasks_per_second", SQLITE),
+    Row("Python CPU a task on SQLite, ms", "work", "cpu_ms_per_task", SQLITE),
+    Row("`atomic=True` tasks/s", "atomic tasks", "tasks_per_second"),
+    Row("`start_sequence`/s (others: one INSERT)", "start", "one_by_one"),
+    Row("`start_many`, jobs/s (others: one INSERT)", "start", "in_batches", theirs="one_by_one"),
 )
-
-
-@dataclass(frozen=True)
-class Bar:
-    """At least so many durable tasks a second or, on a slower machine, that share of the bare limit."""
-
-    vendor: str
-    tasks_per_second: float
-    share: float
-
-    @property
-    def text(self) -> str:
-        """What is asked."""
-        name = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[self.vendor]
-        return (
-            f"one worker process on {name}: ≥ {self.tasks_per_second:,.0f} durable tasks/s,"
-            f" or ≥ {self.share:g} of the bare limit"
-        )
-
-
-BARS: Final = (Bar("postgresql", 4000, 0.3), Bar("sqlite", 2000, 0.3))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A bar, and what was measured."""
-
-    bar: str
-    tasks_per_second: float
-    share_of_bare: float | None
-    holds: bool
+PEER_ROWS: Final = (
+    Row("durable tasks/s", "work", "tasks_per_second"),
+    Row("Python CPU a task, ms", "work", "cpu_ms_per_task"),
+    Row("WAL a task, bytes", "work", "wal_bytes_per_task"),
+    Row("transactions a task", "work", "transactions_per_task"),
+    Row("one idle 5-task job, p50, ms", "latency", "finished_p50_ms"),
+    Row("starts/s", "start", "one_by_one"),
+)
+CURVES: Final = (WORKERS, TASKS_A_JOB, RESULT_BYTES)
 
 
 class Report:
-    """All that was measured in one go."""
+    """All that was measured in one go; *peers* names the other systems, and whether they are durable."""
 
     def __init__(
-        self, measured: Sequence[Measured], machine: Mapping[str, str], *, seconds: float
+        self,
+        measured: Sequence[Measured],
+        machine: Mapping[str, str],
+        *,
+        seconds: float,
+        peers: Mapping[str, bool] | None = None,
     ) -> None:
         self.machine = machine
         self.seconds = seconds
-        self._found = {(one.of.system, one.of.vendor, one.of.work): one for one in measured}
+        self._measured = measured
+        self._found = Found(measured, peers or {})
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The bars whose part was run."""
-        return [verdict for bar in BARS if (verdict := self._judge(bar))]
+        """On the bars whose part was run."""
+        return judge(self._found)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """What failed, and how: the first failure of each."""
+        return [(str(one.of), one.failures[0]) for one in self._measured if one.failures]
 
     @property
     def holds(self) -> bool:
-        """Whether no bar was missed."""
-        return all(verdict.holds for verdict in self.verdicts)
-
-    def _judge(self, bar: Bar) -> Verdict | None:
-        ours = self._median(APP, bar.vendor, "work", "tasks_per_second")
-        if ours is None:
-            return None
-        bare = self._median(BARE, bar.vendor, "work", "tasks_per_second")
-        share = ours / bare if bare else None
-        holds = ours >= bar.tasks_per_second or (share is not None and share >= bar.share)
-        return Verdict(bar.text, ours, share, holds)
-
-    def _median(self, system: str, vendor: str, work: str, figure: str) -> float | None:
-        found = self._found.get((system, vendor, work))
-        return found.medians.get(figure) if found else None
+        """Whether no bar was missed and nothing failed."""
+        return not self.failures and all(verdict.holds for verdict in self.verdicts)
 
     def as_dict(self) -> dict[str, Any]:
         """All figures of all runs, for programs."""
@@ -139,49 +86,108 @@ class Report:
             "bars": [asdict(verdict) for verdict in self.verdicts],
             "holds": self.holds,
             "measured": [
-                {"system": system, "database": vendor, "work": work}
+                {"system": one.of.system, "database": one.of.vendor, "work": one.of.work}
                 | {"medians": one.medians, "runs": list(one.runs)}
-                for (system, vendor, work), one in self._found.items()
+                | {"failures": list(one.failures)}
+                for one in self._measured
             ],
         }
 
     def as_markdown(self) -> str:
         """The page."""
-        tables = (self._ratios(), self._bars(), self._spread(), self._machine())
-        return "\n\n".join(tables) + "\n"
+        parts = (
+            self._failed(),
+            self._bars(),
+            self._beside_bare(),
+            self._beside_peers(),
+            self._curves(),
+            self._spread(),
+            self._machine(),
+        )
+        return "\n\n".join(filter(None, parts)) + "\n"
 
-    def _ratios(self) -> str:
-        rows = [cells for row in ROWS if (cells := self._cells(row))]
-        return table(("", "ratio to the bare limit", APP, BARE, FLOOR), rows)
-
-    def _cells(self, row: Row) -> tuple[str, ...] | None:
-        ours = self._median(APP, row.vendor, row.work, row.figure)
-        bare = self._median(BARE, row.vendor, row.work, row.bare or row.figure)
-        if ours is None and bare is None:
-            return None
-        floor = self._median(FLOOR, row.vendor, row.work, row.figure)
-        ratio = f"{ours / bare:.2f}" if ours is not None and bare else ""
-        return row.name, ratio, *(_shown(value, row.form) for value in (ours, bare, floor))
+    def _failed(self) -> str:
+        failures = (
+            f"**{name} has failed and has no figure.**\n\n```\n{text}\n```"
+            for name, text in self.failures
+        )
+        return "\n\n".join(failures)
 
     def _bars(self) -> str:
         rows = [
             (
                 one.bar,
-                f"{one.tasks_per_second:,.0f}",
-                _shown(one.share_of_bare, ".2f"),
+                one.what,
+                _with(one.figure, one.made_of),
+                one.needed,
                 "yes" if one.holds else "**no**",
             )
             for one in self.verdicts
         ]
-        return table(("bar", "tasks/s", "of the bare limit", "holds"), rows)
+        return table(("bar", "what was measured", "figure", "needed", "holds"), rows)
+
+    def _beside_bare(self) -> str:
+        rows = [cells for row in ROWS if (cells := self._beside(row))]
+        return table(("", "ratio to the bare limit", APP, BARE, FLOOR, PGBENCH), rows)
+
+    def _beside(self, row: Row) -> tuple[str, ...] | None:
+        ours = self._found.median(APP, row.vendor, row.work, row.figure)
+        bare, floor, pgbench = (
+            self._found.median(system, row.vendor, row.work, row.theirs or row.figure)
+            for system in (BARE, FLOOR, PGBENCH)
+        )
+        if ours is None and bare is None:
+            return None
+        return row.name, _ratio(ours, bare), *map(_cell, (ours, bare, floor, pgbench))
+
+    def _beside_peers(self) -> str:
+        """A line for each peer: its figure, and how often this app's goes into it or it into ours."""
+        peers = [name for name in self._found.peers if self._of(name)]
+        if not peers:
+            return ""
+        head = ["", *(row.name for row in PEER_ROWS)]
+        ours = [self._found.median(APP, POSTGRESQL, row.work, row.figure) for row in PEER_ROWS]
+        rows = [[APP, *map(_cell, ours)]]
+        for name in peers:
+            durable = "" if self._found.peers[name] else " (not durable)"
+            theirs = [self._of(name).get(row) for row in PEER_ROWS]
+            cells = (_with(them, _times(us, them)) for us, them in zip(ours, theirs, strict=True))
+            rows.append([name + durable, *cells])
+        return table(head, rows)
+
+    def _of(self, system: str) -> dict[Row, float]:
+        found = {
+            row: self._found.median(system, POSTGRESQL, row.work, row.figure) for row in PEER_ROWS
+        }
+        return {row: value for row, value in found.items() if value is not None}
+
+    def _curves(self) -> str:
+        tables = []
+        for curve in CURVES:
+            points = [
+                one
+                for one in self._measured
+                if one.of.work.startswith(f"{curve}: ") and one.medians
+            ]
+            rows = [
+                (
+                    one.of.work.removeprefix(f"{curve}: "),
+                    _cell(one.medians["tasks_per_second"]),
+                    _cell(one.medians["latency_p50_ms"]),
+                )
+                for one in points
+            ]
+            if rows:
+                tables.append(table((curve, "tasks/s", "one idle job, p50, ms"), rows))
+        return "\n\n".join(tables)
 
     def _spread(self) -> str:
         rows = [
-            (f"{system}, {vendor}, {work}", figure, *(_raw(run[figure]) for run in one.runs))
-            for (system, vendor, work), one in self._found.items()
-            for figure in one.runs[0]
+            (str(one.of), figure, *(_cell(run[figure]) for run in one.runs))
+            for one in self._measured
+            for figure in (one.runs[0] if one.runs else ())
         ]
-        rounds = max((len(one.runs) for one in self._found.values()), default=0)
+        rounds = max((len(one.runs) for one in self._measured), default=0)
         return table(("run", "figure", *(str(n + 1) for n in range(rounds))), rows)
 
     def _machine(self) -> str:
@@ -195,9 +201,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _shown(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _cell(value: float | None) -> str:
+    return "" if value is None else shown(value)
 
 
-def _raw(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+def _ratio(over: float | None, under: float | None) -> str:
+    return f"{over / under:.2f}" if over is not None and under else ""
+
+
+def _times(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.3g} times" if ours is not None and theirs else ""
+
+
+def _with(value: float | None, more: str) -> str:
+    return _cell(value) + (f" ({more})" if more else "")

@@ -1,4 +1,4 @@
-"""Settings of the measured processes: what a site with one app and one sequence has, no more."""
+"""Settings of the measured processes: what a site with one app and some sequences has, no more."""
 
 import environ
 
@@ -10,6 +10,7 @@ if "sqlite" in _config["ENGINE"]:
     _config["OPTIONS"] = SQLITE_OPTIONS
 
 DATABASES = {"default": _config}
+TASKS_SEQ = _env.json("TASKS_SEQ_BENCH_SETTINGS", default={})
 SECRET_KEY = "benchmarks-only"
 DEBUG = False
 USE_TZ = True

@@ -16,7 +16,7 @@ export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help test test-sqlite test-postgres coverage coverage-erase lint format types \
-	migrations-check demo serve bench clean
+	migrations-check demo serve bench bench-charts clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -57,8 +57,11 @@ demo: $(EXAMPLE) ## the example shop from an empty database to the last invoice
 serve: $(EXAMPLE) ## the example shop and its admin in a browser
 	$(MANAGE) serve
 
-bench: $(DEV) ## throughput and latency on a durable PostgreSQL of its own
+bench: $(DEV) ## the benchmark on a durable PostgreSQL of its own, under 20 minutes
 	$(POSTGRES) --durable -- $(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+bench-charts: $(DEV) ## the curves of the docs, drawn from the figures of the last `make bench`
+	$(BIN)/python -m tests.benchmarks.charts build/bench/figures.json docs/images
 
 clean: ## remove what runs left behind, environments excepted
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/var example_project/var

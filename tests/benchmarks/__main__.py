@@ -81,7 +81,7 @@ def _measure(options: argparse.Namespace) -> Report:
             found += [one for part in ON_POSTGRESQL.values() for one in part(bench)]
         bench = Bench(SqliteDatabases(Path(directory)), sizes)
         found += [one for part in ON_SQLITE.values() for one in part(bench)]
-        where = machine.describe(postgres)
+        where = {**machine.describe(postgres), "the work": sizes.work}
         chosen = [one for one in found if one.belongs_to(options.only)]
         measured = run_in_turn(chosen, options.rounds, _say)
     return Report(measured, where, seconds=time.monotonic() - began)

@@ -155,6 +155,10 @@ def _large(queues: str) -> Question:
     return lowest(_rate(work), figure(APP, work, "first_tasks_per_second"))
 
 
+def _idle(what: str) -> Question:
+    return figure(APP, "idle claims", f"{what}_p99_ms")
+
+
 INSERTS: Final = first_of(
     figure(PGBENCH, "start", "one_by_one"), figure(BARE, "start", "one_by_one")
 )
@@ -191,9 +195,9 @@ BARS: Final = (
         ratio(_large("one queue"), _rate("small backlog"))),
     Bar("P6", "the same, all queues", "≥", 0.8,
         ratio(_large("all queues"), _rate("small backlog"))),
-    Bar("P6", "idle claim beside jobs due tomorrow, one queue, p99", "≤", 5,
-        figure(APP, "idle claims", "named_p99_ms"), " ms"),
-    Bar("P6", "the same, all queues", "≤", 5, figure(APP, "idle claims", "all_p99_ms"), " ms"),
+    Bar("P6", "idle claim beside jobs due tomorrow, or the look before it, p99, one queue", "≤", 5,
+        highest(_idle("named"), _idle("named_look")), " ms"),
+    Bar("P6", "the same, all queues", "≤", 5, highest(_idle("all"), _idle("all_look")), " ms"),
     Bar("P7", "durable tasks/s on SQLite, beside web writes", "≥", 5000,
         figure(APP, BESIDE_WEB, "tasks_per_second", SQLITE)),
     Bar("P7", 'web writes that met "database is locked"', "≤", 0,
@@ -204,9 +208,9 @@ BARS: Final = (
         ratio(_rate("two commands"), _rate("one process"))),
     Bar("P8", "queries/s of 16 idle workers together", "≤", 20,
         figure(APP, "idle workers", "idle_transactions_per_second")),
-    Bar("P9", "memory of a worker after two times 100,000 tasks", "≤", 90,
+    Bar("P9", "memory of a worker after 100,000 tasks", "≤", 90,
         figure(APP, "long run", "rss_mb"), " MB"),
-    Bar("P9", "its growth by the second 100,000", "<", 5,
+    Bar("P9", "its growth by them, after a warm-up", "<", 5,
         figure(APP, "long run", "growth_mb"), " MB"),
     Bar("P9", "payloads in hand", "≤", 16, figure(APP, "heavy payloads", "in_hand_mb"), " MB"),
     Bar("P10", "`atomic=True` tasks that write a row, of the bare loop's (tasks/s)", "≥", 0.6,

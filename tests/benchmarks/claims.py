@@ -28,13 +28,13 @@ def claim(batches: list[int], calls: int) -> dict[str, Any]:
 
 
 def idle(calls: int) -> dict[str, Any]:
-    """Claims that find nothing, and the look of an idle worker; seconds of each."""
+    """Claims that find nothing, and the looks of an idle worker; seconds of each."""
     store, worker = _store()
-    found = {
-        name: _timed(calls, partial(store.claim, queues, 128, LEASE, worker), 0)
-        for name, queues in QUEUES.items()
-    }
-    return {**found, "look": _timed(calls, partial(store.look, ()), None)}
+    found: dict[str, list[float]] = {}
+    for name, queues in QUEUES.items():
+        found[name] = _timed(calls, partial(store.claim, queues, 128, LEASE, worker), 0)
+        found[f"{name}_look"] = _timed(calls, partial(store.look, queues), None)
+    return found
 
 
 def _store() -> tuple[Any, int | None]:

@@ -57,12 +57,20 @@ class Sizes:
     threads: int = 200
     thread_seconds: float = 0.05
     waits: int = 5
-    curve_jobs: int = 3000
+    curve_jobs: int = 2000
     curve_latency_jobs: int = 40
     curve_workers: tuple[int, ...] = (1, 2, 4)
     curve_tasks: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     curve_bytes: tuple[int, ...] = (100, 1000, 10_000, 100_000)
     peer_jobs: int = 200
+
+    @property
+    def work(self) -> str:
+        """The work of the throughput, for readers."""
+        return (
+            f"{self.jobs:,} jobs of {TASKS} tasks, {CONCURRENCY} threads, --verbosity"
+            f" {self.verbosity}; bare limit: {self.in_hand} jobs in hand"
+        )
 
 
 @dataclass(frozen=True)

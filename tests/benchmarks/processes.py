@@ -26,7 +26,8 @@ class RunFailedError(Exception):
 
 def command(*args: str) -> list[str]:
     """`python ARGS…`, in a process that ends with this one."""
-    return [sys.executable, str(Path(tied.__file__)), sys.executable, *args]
+    # The launcher needs nothing that is installed: without `site` it starts in half the time.
+    return [sys.executable, "-I", "-S", str(Path(tied.__file__)), sys.executable, *args]
 
 
 def environment(url: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:

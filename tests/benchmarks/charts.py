@@ -34,12 +34,13 @@ PANEL_WIDTH, PANEL_HEIGHT, TOP = 300, 170, 56
 STYLE: Final = """
   .page { fill: #ffffff } text { fill: #59636e; font: 12px system-ui, sans-serif }
   .title { fill: #1f2328; font-weight: 600 } .value { fill: #1f2328 }
+  .value { stroke: #ffffff; stroke-width: 4; paint-order: stroke }
   .grid { stroke: #d8dee4 } .line { stroke: #0969da; fill: none; stroke-width: 2 }
   .range { stroke: #0969da } .point { fill: #0969da; stroke: #ffffff; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     .page { fill: #0d1117 } text { fill: #9198a1 } .title, .value { fill: #f0f6fc }
     .grid { stroke: #30363d } .line, .range { stroke: #4493f8 }
-    .point { fill: #4493f8; stroke: #0d1117 }
+    .point { fill: #4493f8; stroke: #0d1117 } .value { stroke: #0d1117 }
   }"""
 
 
@@ -136,7 +137,9 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "middle")
 def _nice(value: float) -> float:
     """The next round number that leaves some room above *value*."""
     unit = 10 ** math.floor(math.log10(value))
-    return next(step * unit for step in (1.2, 2, 4, 6, 8, 10, 12) if step * unit >= value * 1.1)
+    # Each is four round steps high.
+    steps = (1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10, 12)
+    return next(step * unit for step in steps if step * unit >= value * 1.1)
 
 
 def _number(value: float) -> str:

@@ -185,6 +185,12 @@ class Job(models.Model):
                 condition=~Q(subject_id=""),
                 name="tseq_job_subject",
             ),
+            # For pruning: a job is entered once, by the write that ends it.
+            Index(
+                fields=["finished_at"],
+                condition=Q(finished_at__isnull=False),
+                name="tseq_job_finished",
+            ),
         ]
 
     def __str__(self) -> str:

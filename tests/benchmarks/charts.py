@@ -34,13 +34,13 @@ PANEL_WIDTH, PANEL_HEIGHT, TOP = 300, 170, 56
 STYLE: Final = """
   .page { fill: #ffffff } text { fill: #59636e; font: 12px system-ui, sans-serif }
   .title { fill: #1f2328; font-weight: 600 } .value { fill: #1f2328 }
-  .value { stroke: #ffffff; stroke-width: 4; paint-order: stroke }
+  .halo { fill: none; stroke: #ffffff; stroke-width: 4 }
   .grid { stroke: #d8dee4 } .line { stroke: #0969da; fill: none; stroke-width: 2 }
   .range { stroke: #0969da } .point { fill: #0969da; stroke: #ffffff; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     .page { fill: #0d1117 } text { fill: #9198a1 } .title, .value { fill: #f0f6fc }
     .grid { stroke: #30363d } .line, .range { stroke: #4493f8 }
-    .point { fill: #4493f8; stroke: #0d1117 } .value { stroke: #0d1117 }
+    .point { fill: #4493f8; stroke: #0d1117 } .halo { stroke: #0d1117 }
   }"""
 
 
@@ -125,7 +125,8 @@ def _panel(left: float, title: str, points: Sequence[Point]) -> Iterator[str]:
         low, high = y(min(point.runs)), y(max(point.runs))
         yield f'<line class="range" x1="{at:.1f}" x2="{at:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         yield f'<circle class="point" cx="{at:.1f}" cy="{height:.1f}" r="5"/>'
-        yield _text(at, min(height, high) - 10, _number(point.value), "value")
+        for kind in ("halo", "value"):
+            yield _text(at, min(height, high) - 10, _number(point.value), kind)
         yield _text(at, TOP + PANEL_HEIGHT + 18, point.label)
 
 

@@ -78,7 +78,7 @@ def _write_together(bench: Bench, *, notify: bool) -> float:
                 "app",
                 "start_beside_others",
                 url,
-                {"NOTIFY": notify},
+                {"NOTIFY": "auto" if notify else False},
                 seconds=sizes.writer_seconds,
             )
         started = sum(one["starts"] for one in found) + sizes.writers

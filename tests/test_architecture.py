@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
         "hygiene",
         "verdicts",
         "status_parts",
+        "pruning",
     },
     {"cache", "handlers"},
     {"models", "querysets", "registry", "context"},

@@ -22,6 +22,7 @@ from .changes import (
     WorkerInfo,
     Write,
 )
+from .retention import Prunable, PrunableCount, Pruned
 
 Decide = Callable[[Snapshot], Change]
 
@@ -54,6 +55,8 @@ class BaseTaskCacheHandler(ABC):
     supports_claims: bool = False
     #: Whether `atomic=True` tasks can commit together with their outcome.
     supports_atomic_tasks: bool = False
+    #: Whether old jobs can be deleted from it by age (`BaseJobStore.prune` and what goes with it).
+    supports_pruning: bool = False
     #: Whether it keeps jobs in this app's tables.
     needs_tables: bool = False
 
@@ -178,3 +181,23 @@ class BaseJobStore(BaseTaskCacheHandler):
     def next_due(self, queues: Sequence[str] = ()) -> float | None:
         """Seconds until something may be due: a waiting job, a handler, a lease's end; or None."""
         raise StoreNotSupported(type(self).__name__, "look ahead")
+
+    # --- what a store that can be pruned does --------------------------------------------------
+
+    def prune(
+        self, what: Prunable, limit: int, *, after: Any = None, seconds: float | None = 0.08
+    ) -> Pruned:
+        """Delete up to *limit* jobs with all their rows, the oldest first; nobody is waited for.
+
+        *after* is where the last batch ended (`Pruned.reached`). One that would hold locks for more
+        than *seconds* is undone; None lets it take its time, for a job that is large by itself.
+        """
+        raise StoreNotSupported(type(self).__name__, "delete jobs by age")
+
+    def count_prunable(self, what: Prunable) -> PrunableCount:
+        """How much `prune` would delete in all, if nobody retried a job before."""
+        raise StoreNotSupported(type(self).__name__, "count jobs by age")
+
+    def prune_workers(self, age: float, limit: int = 1000) -> int:
+        """Forget workers not seen for *age* seconds, and for a day; how many there were."""
+        return 0

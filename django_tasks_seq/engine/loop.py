@@ -101,6 +101,7 @@ class Engine:
             self._give_up()
             raise
         finally:
+            self.maintenance.pruning.close()
             self.runner.close()
             self.teller.close()
             if self.listener is not None:
@@ -216,6 +217,8 @@ class Engine:
         # A lease is renewed when a third of it has passed: a short one asks for more looks.
         self._tick_at = time.monotonic() + min(TICK, self.options.lease / 5)
         self.store.beat(self.claiming.worker_id, draining=self.is_draining)
+        if not self.is_draining:
+            self.maintenance.pruning.begin_if_due()
         if self.on_beat is not None:
             _guarded(self.on_beat)
         for call in self.leases.tick():

@@ -1,4 +1,4 @@
-"""What workers do beside running tasks: promote, rescue, run handlers that are due, sweep."""
+"""What workers do beside running tasks: promote, rescue, run handlers that are due, sweep, prune."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..handlers import handler_due_for
 from ..registry import find_sequence
 from ..starting import send
 from .options import EngineOptions
+from .pruning import Pruning
 from .teller import Teller
 
 logger = logging.getLogger("django_tasks_seq.worker")
@@ -24,6 +25,7 @@ class Maintenance:
         self.store = store
         self.options = options
         self.teller = teller
+        self.pruning = Pruning(store, options)
 
     def look(self) -> Outlook:
         """What is due, by kind."""

@@ -28,7 +28,8 @@ from ..changes import (
     WorkerInfo,
     Write,
 )
-from . import adding, claims, documents, upkeep, workers, writes
+from ..retention import Prunable, PrunableCount, Pruned
+from . import adding, claims, documents, pruning, upkeep, workers, writes
 from .listening import Listener
 from .sql import JOB, Database
 
@@ -44,6 +45,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     supports_claims = True
     supports_atomic_tasks = True
+    supports_pruning = True
     needs_tables = True
 
     def __init__(self, alias: str | None = None) -> None:
@@ -175,6 +177,19 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def next_due(self, queues: Sequence[str] = ()) -> float | None:
         return upkeep.next_due(self.db, queues)
+
+    # --- what a store that can be pruned does --------------------------------------------------
+
+    def prune(
+        self, what: Prunable, limit: int, *, after: Any = None, seconds: float | None = 0.08
+    ) -> Pruned:
+        return pruning.prune(self.db, what, limit, after, seconds)
+
+    def count_prunable(self, what: Prunable) -> PrunableCount:
+        return pruning.count(self.db, what)
+
+    def prune_workers(self, age: float, limit: int = 1000) -> int:
+        return pruning.prune_workers(self.db, age, limit)
 
 
 def _with_results(db: Database, snapshot: Snapshot) -> Snapshot:

@@ -121,9 +121,10 @@ def run_in_turn(
             began = time.monotonic()
             try:
                 figures.append(one.run())
-            except RunFailedError as error:
-                failures.append(str(error))
-                say(f"{number}/{rounds} {one}: FAILED\n{error}")
+            except Exception as error:
+                # Whatever it was: the others are measured all the same.
+                failures.append(f"{type(error).__name__}: {error}")
+                say(f"{number}/{rounds} {one} has failed: {failures[-1]}")
                 continue
             shown = ", ".join(f"{value:,.5g} {name}" for name, value in figures[-1].items())
             took = time.monotonic() - began

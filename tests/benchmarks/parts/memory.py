@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,9 @@ def _heavy(bench: Bench) -> Figures:
 
 
 def _resident(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
-    return int(kilobytes) * 1024
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return 1024 * next(int(one.split()[1]) for one in lines if one.startswith("VmRSS:"))
+    command = ["ps", "-o", "rss=", "-p", str(pid)]
+    return 1024 * int(subprocess.run(command, check=True, capture_output=True).stdout)

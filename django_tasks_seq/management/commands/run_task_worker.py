@@ -24,6 +24,7 @@ from ...text import listing, suggest
 from ..console import JobLines, job_lines
 from ..os_signals import stops_on_signals
 from ..supervisor import supervise
+from ..tables import require_alias, require_tables
 
 
 def _whole(text: str) -> int:
@@ -134,18 +135,9 @@ class Command(BaseCommand):
                 " Use the inline, signal or a carried start handler, or ModelTaskCacheHandler."
             )
         alias = get_config().database
-        if alias not in connections:
-            hint = suggest(alias, connections) or f"Aliases in DATABASES: {listing(connections)}."
-            raise CommandError(f"TASKS_SEQ['DATABASE'] is {alias!r}, which DATABASES lacks. {hint}")
-        if (
-            keeper.needs_tables
-            and Job._meta.db_table not in connections[alias].introspection.table_names()
-        ):
-            raise CommandError(
-                f"The tables of django_tasks_seq are missing in database {alias!r}."
-                " Run: python manage.py migrate django_tasks_seq"
-                + ("" if alias == "default" else f" --database {alias}")
-            )
+        require_alias(alias, said_by="TASKS_SEQ['DATABASE']")
+        if keeper.needs_tables:
+            require_tables(alias)
 
     def _child_arguments(self, options: dict[str, Any]) -> list[str]:
         given = ("queues", "concurrency", "async_concurrency", "max_jobs", "drain_timeout")

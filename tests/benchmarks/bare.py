@@ -1,8 +1,11 @@
 """The bare limit: what the database and Python allow when nothing has to be right but the commits.
 
 Jobs are claimed in a batch, tasks run on as many threads as the app has, all outcomes at hand are
-committed with one statement: no leases, no fence, no retries, no checks of what a task returned. Run
-without threads, it is a floor for what the commits themselves cost.
+committed together: no leases, no fence, no retries, no checks of what a task returned. It works
+on the app's own tables and indexes, on jobs that the app has queued: what is written is the same
+record. The limit is written as one writes it with a driver alone, by
+`executemany` in a transaction; run without threads it sends arrays in one statement instead, which
+is a floor for what the commits themselves cost.
 """
 
 from __future__ import annotations
@@ -25,27 +28,33 @@ from tests.benchmarks.databases import is_postgresql
 from tests.benchmarks.processes import answer
 from tests.benchmarks.tasks_sequences import FILLER, TASKS
 
-PAYLOAD: Final = json.dumps({"count": 0})
+JOB: Final = "django_tasks_seq_job"
+TASK: Final = "django_tasks_seq_taskstatus"
+READY: Final = (
+    f"SELECT id FROM {JOB} WHERE status = 'READY' AND NOT carried AND queue = 'default'"
+    " ORDER BY rank, run_after, id LIMIT {limit}"
+)
+COUNT: Final = f"SELECT (SELECT count(*) FROM {JOB} WHERE status = 'SUCCESSFUL'), (SELECT count(*) FROM {TASK})"
 ROW: Final = "r" * 250
 LAST: Final = TASKS - 1
 
 Task = tuple[Any, int, dict[str, Any], str]
-Ended = Sequence[tuple[Any, str, str, bool]]
+Ended = Sequence[tuple[Any, str, int, str, bool]]
+WORKER: Final = "bare-limit:4711"
+TASK_COLUMNS: Final = (
+    "job_id, task_id, position, status, attempts, result, worker_name, started_at, finished_at"
+)
 
 
 class Queue(Protocol):
-    """Jobs and outcomes in two tables."""
-
-    def prepare(self, jobs: int) -> None:
-        """Make the tables and queue that many jobs."""
-        ...
+    """Jobs and outcomes in the app's own tables, queued by the app."""
 
     def claim(self, limit: int) -> list[tuple[Any, str]]:
         """Take jobs: (id, payload)."""
         ...
 
     def commit(self, ended: Ended) -> None:
-        """Write (id, task id, result, whether the job has ended)."""
+        """Write (id, task id, position, result, whether the job has ended)."""
         ...
 
     def insert(self, text: str) -> None:
@@ -56,127 +65,116 @@ class Queue(Protocol):
         """Ended jobs, and outcomes."""
         ...
 
+    def make_room(self) -> None:
+        """Make the table of `insert`."""
+        ...
+
 
 class PostgresQueue:
     """On PostgreSQL, with server-side binding and prepared statements."""
 
-    CLAIM = """
-        UPDATE bare_job SET status = 'RUNNING', token = token + 1, started_at = clock_timestamp()
-        WHERE id = ANY(ARRAY(SELECT id FROM bare_job WHERE status = 'READY' ORDER BY id LIMIT %s
-          FOR NO KEY UPDATE SKIP LOCKED))
+    CLAIM = f"""
+        UPDATE {JOB} SET status = 'RUNNING', claim_token = claim_token + 1,
+          started_at = clock_timestamp()
+        WHERE id = ANY(ARRAY({READY.format(limit="%s")} FOR NO KEY UPDATE SKIP LOCKED))
         RETURNING id, payload"""
-    COMMIT = """
+    INSERT = f"""
+        INSERT INTO {TASK} ({TASK_COLUMNS})
+        VALUES (%s, %s, %s, 'SUCCESSFUL', 1, %s, %s, clock_timestamp(), clock_timestamp())"""
+    FINISH = f"""
+        UPDATE {JOB} SET status = 'SUCCESSFUL', result = %s, finished_at = clock_timestamp()
+        WHERE id = %s"""
+    TOGETHER = f"""
         WITH ended AS MATERIALIZED (
-          SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bool[])
-          AS e(id, task_id, result, ends)
+          SELECT * FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::bool[])
+          AS e(id, task_id, position, result, ends)
         ), finished AS (
-          UPDATE bare_job j SET status = 'SUCCESSFUL', result = e.result,
+          UPDATE {JOB} j SET status = 'SUCCESSFUL', result = e.result,
             finished_at = clock_timestamp()
           FROM ended e WHERE e.ends AND j.id = e.id
         )
-        INSERT INTO bare_task (job_id, task_id, result, finished_at)
-        SELECT id, task_id, result, clock_timestamp() FROM ended"""
+        INSERT INTO {TASK} ({TASK_COLUMNS})
+        SELECT id, task_id, position, 'SUCCESSFUL', 1, result, %s, clock_timestamp(),
+          clock_timestamp() FROM ended"""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, together: bool) -> None:
         self._db = psycopg.connect(url, autocommit=True, prepare_threshold=0)
-
-    def prepare(self, jobs: int) -> None:
-        self._db.execute(
-            "CREATE TABLE bare_job (id uuid PRIMARY KEY, status text NOT NULL, payload text,"
-            " result text, token bigint NOT NULL DEFAULT 0, started_at timestamptz,"
-            " finished_at timestamptz);"
-            " CREATE INDEX ON bare_job (id) WHERE status = 'READY';"
-            " CREATE TABLE bare_task (job_id uuid, task_id text, result text,"
-            " finished_at timestamptz, PRIMARY KEY (job_id, task_id));"
-            " CREATE TABLE bare_start (id uuid PRIMARY KEY, text text)",
-            prepare=False,
-        )
-        ids = [uuid.UUID(int=n) for n in range(jobs)]
-        statement = (
-            "INSERT INTO bare_job (id, status, payload) SELECT unnest(%s::uuid[]), 'READY', %s"
-        )
-        self._db.execute(statement, [ids, PAYLOAD])
+        self.commit = self._commit_together if together else self._commit_rows
 
     def claim(self, limit: int) -> list[tuple[Any, str]]:
         return self._db.execute(self.CLAIM, [limit]).fetchall()
 
-    def commit(self, ended: Ended) -> None:
-        self._db.execute(self.COMMIT, [list(column) for column in zip(*ended, strict=True)])
+    def _commit_rows(self, ended: Ended) -> None:
+        with self._db.transaction(), self._db.cursor() as cursor:
+            cursor.executemany(self.INSERT, [(*row[:4], WORKER) for row in ended])
+            finished = [(row[3], row[0]) for row in ended if row[4]]
+            if finished:
+                cursor.executemany(self.FINISH, finished)
+
+    def _commit_together(self, ended: Ended) -> None:
+        columns = [list(column) for column in zip(*ended, strict=True)]
+        self._db.execute(self.TOGETHER, [*columns, WORKER])
 
     def insert(self, text: str) -> None:
         self._db.execute("INSERT INTO bare_start VALUES (%s, %s)", [uuid.uuid4(), text])
 
     def count(self) -> tuple[int, int]:
-        jobs = self._db.execute("SELECT count(*) FROM bare_job WHERE status = 'SUCCESSFUL'")
-        return jobs.fetchall()[0][0], self._db.execute("SELECT count(*) FROM bare_task").fetchall()[
-            0
-        ][0]
+        row = self._db.execute(COUNT).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def make_room(self) -> None:
+        """The table of `insert`."""
+        self._db.execute("CREATE TABLE bare_start (id uuid PRIMARY KEY, text text)", prepare=False)
 
 
 class SqliteQueue:
     """On SQLite as the app has it: WAL, synchronous=NORMAL."""
 
-    CLAIM = """
-        UPDATE bare_job SET status = 'RUNNING', token = token + 1, started_at = julianday('now')
-        WHERE id IN (SELECT id FROM bare_job WHERE status = 'READY' ORDER BY id LIMIT ?)
-        RETURNING id, payload"""
-    FINISH = """
-        UPDATE bare_job SET status = 'SUCCESSFUL', result = ?, finished_at = julianday('now')
-        WHERE id = ?"""
+    NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    CLAIM = f"""
+        UPDATE {JOB} SET status = 'RUNNING', claim_token = claim_token + 1, started_at = {NOW}
+        WHERE id IN ({READY.format(limit="?")}) RETURNING id, payload"""
+    INSERT = f"""
+        INSERT INTO {TASK} ({TASK_COLUMNS})
+        VALUES (?, ?, ?, 'SUCCESSFUL', 1, ?, ?, {NOW}, {NOW})"""
+    FINISH = f"""
+        UPDATE {JOB} SET status = 'SUCCESSFUL', result = ?, finished_at = {NOW} WHERE id = ?"""
 
     def __init__(self, url: str) -> None:
         self._db = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def prepare(self, jobs: int) -> None:
-        self._db.executescript(
-            "CREATE TABLE bare_job (id text PRIMARY KEY, status text, payload text, result text,"
-            " token int NOT NULL DEFAULT 0, started_at real, finished_at real);"
-            " CREATE INDEX bare_ready ON bare_job (id) WHERE status = 'READY';"
-            " CREATE TABLE bare_task (job_id text, task_id text, result text, finished_at real,"
-            " PRIMARY KEY (job_id, task_id));"
-            " CREATE TABLE bare_start (id text PRIMARY KEY, text text)"
-        )
-        rows = [(uuid.UUID(int=n).hex, "READY", PAYLOAD) for n in range(jobs)]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT INTO bare_job (id, status, payload) VALUES (?, ?, ?)", rows)
-        self._db.execute("COMMIT")
-
     def claim(self, limit: int) -> list[tuple[Any, str]]:
         return self._db.execute(self.CLAIM, [limit]).fetchall()
 
     def commit(self, ended: Ended) -> None:
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(
-            "INSERT INTO bare_task VALUES (?, ?, ?, julianday('now'))", [row[:3] for row in ended]
-        )
-        self._db.executemany(self.FINISH, [(result, id_) for id_, _, result, ends in ended if ends])
+        self._db.executemany(self.INSERT, [(*row[:4], WORKER) for row in ended])
+        self._db.executemany(self.FINISH, [(row[3], row[0]) for row in ended if row[4]])
         self._db.execute("COMMIT")
 
     def insert(self, text: str) -> None:
         self._db.execute("INSERT INTO bare_start VALUES (?, ?)", [uuid.uuid4().hex, text])
 
     def count(self) -> tuple[int, int]:
-        jobs = self._db.execute("SELECT count(*) FROM bare_job WHERE status = 'SUCCESSFUL'")
-        return jobs.fetchall()[0][0], self._db.execute("SELECT count(*) FROM bare_task").fetchall()[
-            0
-        ][0]
+        jobs, outcomes = self._db.execute(COUNT).fetchone()
+        return jobs, outcomes
+
+    def make_room(self) -> None:
+        """The table of `insert`."""
+        self._db.execute("CREATE TABLE bare_start (id text PRIMARY KEY, text text)")
 
 
-def _queue() -> Queue:
+def _queue(*, together: bool = False) -> Queue:
     url = os.environ["DATABASE_URL"]
-    return PostgresQueue(url) if is_postgresql(url) else SqliteQueue(url)
-
-
-def prepare(jobs: int) -> None:
-    """Make the tables and queue the jobs."""
-    _queue().prepare(jobs)
+    return PostgresQueue(url, together=together) if is_postgresql(url) else SqliteQueue(url)
 
 
 def work(in_hand: int, threads: int) -> dict[str, Any]:
     """Run all jobs on so many threads, or on this one; tasks a second, and what they cost."""
-    queue = _queue()
+    queue = _queue(together=not threads)
     run = Threads(queue, in_hand, threads).run if threads else partial(_run_here, queue, in_hand)
     cpu, began = time.process_time(), time.perf_counter()
     run()
@@ -219,7 +217,7 @@ class Threads:
         with suppress(Empty):
             while True:
                 ended.append(self._ended.get_nowait())
-        self._queue.commit([(id_, f"task_{n}", text, n == LAST) for id_, n, _, text in ended])
+        self._queue.commit([(id_, f"task_{n}", n, text, n == LAST) for id_, n, _, text in ended])
         for id_, n, result, _ in ended:
             if n == LAST:
                 self._in_hand -= 1
@@ -241,7 +239,7 @@ def _run_here(queue: Queue, in_hand: int) -> None:
             payloads = {id_: _noop(payload) for id_, payload in payloads.items()}
             queue.commit(
                 [
-                    (id_, f"task_{n}", json.dumps(result), n == LAST)
+                    (id_, f"task_{n}", n, json.dumps(result), n == LAST)
                     for id_, result in payloads.items()
                 ]
             )
@@ -254,7 +252,7 @@ def _noop(payload: dict[str, Any]) -> dict[str, Any]:
 def start(starts: int) -> dict[str, Any]:
     """Commit rows one by one."""
     queue = _queue()
-    queue.prepare(0)
+    queue.make_room()
     began = time.perf_counter()
     for _ in range(starts):
         queue.insert(ROW)
@@ -262,5 +260,5 @@ def start(starts: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    verbs: dict[str, Callable[..., Any]] = {"prepare": prepare, "work": work, "start": start}
+    verbs: dict[str, Callable[..., Any]] = {"work": work, "start": start}
     answer(verbs)

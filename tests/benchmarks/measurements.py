@@ -15,7 +15,7 @@ from tests.benchmarks.tasks_sequences import TASKS
 
 APP: Final = "this app"
 BARE: Final = "bare limit"
-FLOOR: Final = "bare, no threads"
+FLOOR: Final = "bare, one statement, no threads"
 PGBENCH: Final = "pgbench"
 
 CONCURRENCY: Final = 8

@@ -37,8 +37,7 @@ def work(bench: Bench, **options: Any) -> Figures:
 def bare_work(bench: Bench, threads: int) -> Figures:
     """The same number of jobs and tasks, queued first."""
     sizes = bench.sizes
-    with bench.fresh() as url:
-        measure("bare", "prepare", url, jobs=sizes.jobs)
+    with bench.fresh(bench.queued(sizes.jobs)) as url:
         before = bench.databases.cost(url)
         found = measure("bare", "work", url, in_hand=sizes.in_hand, threads=threads)
         return work_figures(found, sizes.jobs, bench.databases.cost(url) - before)

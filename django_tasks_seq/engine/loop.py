@@ -32,6 +32,8 @@ from .wakeup import Wakeup
 logger = logging.getLogger("django_tasks_seq.worker")
 
 TICK = 1.0
+# People see within 15 s that a worker is gone; a beat each second was half of what idle workers ask.
+BEAT = 5.0
 WATCH = 0.1
 # While attempts wait for a thread, look after so many seconds whatever has happened.
 GLANCE = 0.005
@@ -84,7 +86,7 @@ class Engine:
         self.on_stop: Callable[[int, float], None] | None = None
         self._stops_seen = 0
         self._stop_at: float | None = None
-        self._tick_at = self._watch_at = self._rescue_at = 0.0
+        self._tick_at = self._beat_at = self._watch_at = self._rescue_at = 0.0
         self._backoff = 0.0
         self._is_dry = False
         self._next_due: float | None = None
@@ -118,6 +120,7 @@ class Engine:
         at = time.monotonic() + within
         self._stop_at = at if self._stop_at is None else min(at, self._stop_at)
         self.dispatch.is_draining = True
+        self._beat_at = 0.0
         if self.on_stop is not None:
             _guarded(self.on_stop, len(self.runner.running()), within)
 
@@ -215,8 +218,11 @@ class Engine:
 
     def _tick(self) -> None:
         # A lease is renewed when a third of it has passed: a short one asks for more looks.
-        self._tick_at = time.monotonic() + min(TICK, self.options.lease / 5)
-        self.store.beat(self.claiming.worker_id, draining=self.is_draining)
+        now = time.monotonic()
+        self._tick_at = now + min(TICK, self.options.lease / 5)
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT
+            self.store.beat(self.claiming.worker_id, draining=self.is_draining)
         if not self.is_draining:
             self.maintenance.pruning.begin_if_due()
         if self.on_beat is not None:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from argparse import Action, ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from django_tasks_seq import (
     testing,
 )
 from django_tasks_seq.consuming import TaskRun
+from django_tasks_seq.management.verbs import VERBS
 from tests.docs.blocks import ROOT
 
 REFERENCE = ROOT / "docs/reference"
@@ -104,19 +106,37 @@ def test_fields_of_the_models_exist(model: str) -> None:
     assert [name for name in names if not hasattr(getattr(models, model), name)] == []
 
 
+def options_in(heading: str) -> dict[str, str]:
+    """The table of options of a part of the page: their defaults by name."""
+    (part,) = re.findall(rf"^{heading}\n(.*?)(?=^##|\Z)", COMMANDS, re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"^\| `(--[a-z-]+)[^`]*` \| (.*?) \|", part, re.MULTILINE))
+
+
+def options_of(parser: ArgumentParser) -> dict[str, Action]:
+    """The options that are a command's own, by name."""
+    common = {one.dest for one in BaseCommand().create_parser("", "")._actions}
+    return {one.option_strings[0]: one for one in parser._actions if one.dest not in common}
+
+
 def test_the_options_of_the_worker_are_documented() -> None:
     """The table of `run_task_worker` has all options of the command, with their defaults."""
-    parser = load_command_class("django_tasks_seq", "run_task_worker").create_parser(
-        "manage.py", ""
-    )
-    common = {one.dest for one in BaseCommand().create_parser("", "")._actions}
-    options = {one.option_strings[0]: one for one in parser._actions if one.dest not in common}
-    rows = dict(re.findall(r"^\| `(--[a-z-]+)[^`]*` \| (.*?) \|", COMMANDS, re.MULTILINE))
+    command = load_command_class("django_tasks_seq", "run_task_worker")
+    options = options_of(command.create_parser("manage.py", ""))
+    rows = options_in("## run_task_worker")
 
     assert rows.keys() == options.keys()
     for name, default in rows.items():
         if re.match(r"\d", default):
             assert float(default) == options[name].default
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_verbs_of_the_toolbox_are_documented(verb: str) -> None:
+    """Each has a part of its own, whose table has all its options."""
+    parser = ArgumentParser()
+    VERBS[verb].add_arguments(parser)
+
+    assert options_in(f"### tasks_seq {verb}").keys() == options_of(parser).keys()
 
 
 def test_signals_are_documented_with_their_arguments() -> None:

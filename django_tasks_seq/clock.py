@@ -55,6 +55,21 @@ def sql(vendor: str, seconds: str | None = None) -> str:
     return now if seconds is None else _ADD[vendor].format(now=now, seconds=seconds)
 
 
+def instant(vendor: str) -> str:
+    """SQL of the database's now for comparing a column with: one value for the whole statement.
+
+    So an index can be entered with it. On PostgreSQL, whose `clock_timestamp()` has another value for
+    each row, the planner can estimate with it as well: hidden in a subquery, a third of a table would
+    be taken for due.
+
+    >>> instant("postgresql")
+    'statement_timestamp()'
+    """
+    if vendor == "postgresql":
+        return sql(vendor).replace("clock_timestamp()", "statement_timestamp()")
+    return f"(SELECT {sql(vendor)})"
+
+
 class Now(Func):
     """The database's now, plus *seconds*, for use in querysets.
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus
+from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Claim, TaskRow
 from .sql import JOB, TASK, Database, listed, marks
 
@@ -20,8 +21,9 @@ COLUMNS = (
     " handler_due, handler_attempts, verdicts, subject_label, rank, run_after"
 )
 # A job can have task rows before its first claim: a person may have skipped its first task. Not by
-# EXISTS, which PostgreSQL may answer by reading the whole table into a hash.
-HAS_TASKS = f"(SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id LIMIT 1)"
+# EXISTS, which PostgreSQL may answer by reading the whole table into a hash; and in the order of the
+# primary key, for it may take a scan for the shortest way to any first row.
+HAS_TASKS = f"(SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id ORDER BY {TASK}.task_id LIMIT 1)"
 
 DUE_HANDLER = (
     "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
@@ -151,9 +153,11 @@ def _take(
     # A rescue finds lost tasks, a sweep the lost handlers of carried jobs.
     resend = "NULL" if to_running else f"CASE WHEN carried THEN {db.now('%s')} END"
     leases = [lease] if to_running else [lease, lease]
+    sources = JOB_TRANSITIONS["claim"].sources if to_running else FINAL
     rows = db.query(
         f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
-        f" lease_until = {db.now('%s')}, resend_at = {resend} WHERE {db.among(pick)} RETURNING {COLUMNS},"
+        f" lease_until = {db.now('%s')}, resend_at = {resend} WHERE {db.among(pick)}"
+        f" AND status IN ({listed(sources)}) RETURNING {COLUMNS},"
         f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}, -{db.seconds_until('started_at')}",
         [worker_id, *leases, *params],
     )
@@ -226,14 +230,13 @@ def place(db: Database, claims: Sequence[Claim]) -> None:
 
 def task_rows(db: Database, job_ids: Iterable[UUID]) -> dict[UUID, dict[str, TaskRow]]:
     """Task rows of these jobs, without their results."""
-    ids = db.uuids(job_ids)
+    columns = (
+        "job_id, task_id, position, status, attempts, budget_start, crashes, cursor, payload,"
+        " fails_when_lost"
+    )
+    keys = {"job_id": db.uuids(job_ids)}
     found: dict[UUID, dict[str, TaskRow]] = {}
-    for job_id, *values in db.query(
-        f"SELECT job_id, task_id, position, status, attempts, budget_start, crashes, cursor, payload,"
-        f" fails_when_lost"
-        f" FROM {TASK} WHERE job_id IN ({marks(ids)})",
-        ids,
-    ):
+    for job_id, *values in db.query(*db.lookup(TASK, columns, keys, order="task_id")):
         found.setdefault(db.as_uuid(job_id), {})[values[0]] = TaskRow(*values)
     return found
 
@@ -242,11 +245,9 @@ def _results(db: Database, keys: Iterable[tuple[UUID, str]]) -> dict[tuple[UUID,
     pairs = list(keys)
     if not pairs:
         return {}
-    wanted = ", ".join(["(%s, %s)"] * len(pairs))
-    params = [value for job_id, task_id in pairs for value in (db.uuid(job_id), task_id)]
-    rows = db.query(
-        f"SELECT job_id, task_id, result FROM {TASK} WHERE (job_id, task_id) IN"
-        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{wanted})",
-        params,
-    )
+    wanted = {
+        "job_id": db.uuids(job_id for job_id, _ in pairs),
+        "task_id": [task_id for _, task_id in pairs],
+    }
+    rows = db.query(*db.lookup(TASK, "job_id, task_id, result", wanted))
     return {(db.as_uuid(job_id), task_id): result for job_id, task_id, result in rows}

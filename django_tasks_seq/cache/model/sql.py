@@ -7,7 +7,7 @@ itself is the lock, taken by its first statement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,7 @@ WORKER = Worker._meta.db_table
 
 SKIP_LOCKED = {"postgresql": " FOR NO KEY UPDATE SKIP LOCKED"}
 WAIT_LOCK = {"postgresql": " FOR NO KEY UPDATE"}
+ARRAYS = {"id": "uuid[]", "job_id": "uuid[]", "claim_token": "bigint[]", "task_id": "text[]"}
 
 
 class Database:
@@ -68,11 +69,8 @@ class Database:
         return clock.sql(self.vendor, seconds)
 
     def instant(self) -> str:
-        """SQL of now for comparing a column with: read once, so that an index can be entered with it.
-
-        `clock_timestamp()` is volatile: compared with directly, each row of the index would be read.
-        """
-        return f"(SELECT {self.now()})"
+        """SQL of now for comparing a column with, so that an index can be entered."""
+        return clock.instant(self.vendor)
 
     def seconds_until(self, column: str) -> str:
         """SQL of the seconds from now until *column*."""
@@ -139,6 +137,46 @@ class Database:
         in it cannot be passed by a plan that runs the subquery again.
         """
         return f"id = ANY(ARRAY({pick}))" if self.vendor == "postgresql" else f"id IN ({pick})"
+
+    @staticmethod
+    def still(status: str) -> str:
+        """`status` is this one, in the WHERE of an UPDATE whose rows are looked up by primary key.
+
+        Not a literal: for that, the planner may read all of a partial index on that status.
+        """
+        return f"status = (SELECT '{status}')"
+
+    def lookup(
+        self,
+        table: str,
+        columns: str,
+        keys: Mapping[str, Sequence[Any]],
+        *,
+        where: str = "TRUE",
+        order: str = "1",
+        lock: bool = False,
+    ) -> tuple[str, list[Any]]:
+        """SELECT of the rows that have these *keys* (columns and their values), and its parameters.
+
+        One row after the other through the index of the keys, whatever the statistics say. Of a list
+        `IN (…)` of hundreds a planner makes a scan of the table, or plans longer than it reads.
+        """
+        if self.vendor == "postgresql":
+            arrays = ", ".join(f"%s::{ARRAYS[key]}" for key in keys)
+            names = ", ".join(f"wanted_{key}" for key in keys)
+            on = " AND ".join(f"{key} = wanted_{key}" for key in keys)
+            # Locked or ordered, the inner SELECT is never made a join that the planner turns round.
+            end = self.skip_locked if lock else f" ORDER BY {order}"
+            return (
+                f"SELECT found.* FROM unnest({arrays}) AS wanted({names}) CROSS JOIN LATERAL"
+                f" (SELECT {columns} FROM {table} WHERE {on} AND {where}{end}) AS found"
+            ), [list(values) for values in keys.values()]
+        rows = ", ".join([f"({marks(list(keys))})"] * len(next(iter(keys.values()))))
+        # A plain list of pairs would be compared with each row of the table.
+        return (
+            f"SELECT {columns} FROM {table} WHERE ({', '.join(keys)}) IN"
+            f" (SELECT * FROM (VALUES {rows})) AND {where}"
+        ), [value for row in zip(*keys.values(), strict=True) for value in row]
 
     def placeholder(self, value: Any) -> tuple[str, Any]:
         """SQL and parameter of a value: a `Moment` becomes a time by the database's clock."""

@@ -17,6 +17,8 @@ from .writes import Fenced, write_changes
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
 RENEW_BELOW = 2 / 3  # of a lease left
 LONGEST_RESEND = 3600
+# A claim may hold: somebody runs the job, or a handler of it.
+STILL = f"(status = '{RUNNING}' OR NOT (handler_due = ''))"
 
 
 def tick(db: Database, held: Sequence[Held], lease: float) -> TickResult:
@@ -24,11 +26,10 @@ def tick(db: Database, held: Sequence[Held], lease: float) -> TickResult:
     result = TickResult()
     if not held:
         return result
-    pairs, params = _pairs(db, held)
     rows = db.query(
-        f"SELECT id, requested, {db.seconds_until('lease_until')} FROM {JOB} WHERE {pairs}"
-        f" AND (status = '{RUNNING}' OR NOT (handler_due = ''))",
-        params,
+        *db.lookup(
+            JOB, f"id, requested, {db.seconds_until('lease_until')}", _keys(db, held), where=STILL
+        )
     )
     left = {db.as_uuid(job_id): (requested, seconds) for job_id, requested, seconds in rows}
     for one in held:
@@ -44,23 +45,20 @@ def _is_low(row: tuple[str, float | None] | None, lease: float) -> bool:
     return row is not None and (row[1] is None or row[1] < lease * RENEW_BELOW)
 
 
-def _pairs(db: Database, held: Sequence[Held]) -> tuple[str, list[Any]]:
-    values = ", ".join(["(%s, %s)"] * len(held))
-    keyword = "VALUES " if db.vendor == "sqlite" else ""
-    params = [value for one in held for value in (db.uuid(one.job_id), one.token)]
-    return f"(id, claim_token) IN ({keyword}{values})", params
+def _keys(db: Database, held: Sequence[Held]) -> dict[str, list[Any]]:
+    return {
+        "id": db.uuids(one.job_id for one in held),
+        "claim_token": [one.token for one in held],
+    }
 
 
 def renew(db: Database, held: Sequence[Held], lease: float) -> None:
     """Renew these leases; a row somebody holds is renewed by the next tick."""
     if not held:
         return
-    pairs, params = _pairs(db, held)
-    still = f"{pairs} AND (status = '{RUNNING}' OR NOT (handler_due = ''))"
-    pick = f"SELECT id FROM {JOB} WHERE {still}{db.skip_locked}"
+    pick, params = db.lookup(JOB, "id", _keys(db, held), where=STILL, lock=True)
     db.execute(
-        f"UPDATE {JOB} SET lease_until = {db.now('%s')} WHERE {db.among(pick)} AND {pairs}",
-        [lease, *params, *params],
+        f"UPDATE {JOB} SET lease_until = {db.now('%s')} WHERE {db.among(pick)}", [lease, *params]
     )
 
 
@@ -93,7 +91,7 @@ def promote(db: Database, limit: int) -> list[UUID]:
     rows = db.query(
         f"UPDATE {JOB} SET status = '{READY}', resends = 0,"
         f" resend_at = CASE WHEN carried THEN {db.now('%s')} END"
-        f" WHERE {db.among(pick)} AND status = '{WAITING}' RETURNING id, carried",
+        f" WHERE {db.among(pick)} AND {db.still(WAITING)} RETURNING id, carried",
         [get_config().resend_seconds, limit],
     )
     return [db.as_uuid(job_id) for job_id, carried in rows if carried]
@@ -101,13 +99,11 @@ def promote(db: Database, limit: int) -> list[UUID]:
 
 def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> list[Change]:
     """Take jobs whose lease has ended; what becomes of each is decided under its row's lock."""
-    expired = f"lease_until < {db.instant()} AND status = '{RUNNING}'"
+    expired = f"status = '{RUNNING}' AND lease_until < {db.instant()} ORDER BY lease_until"
     if not db.query(f"SELECT 1 FROM {JOB} WHERE {expired} LIMIT 1", ()):
         return []
     with db.atomic():
-        snapshots = read_snapshots(
-            db, f"{expired} ORDER BY lease_until LIMIT %s{db.skip_locked}", [limit]
-        )
+        snapshots = read_snapshots(db, f"{expired} LIMIT %s{db.skip_locked}", [limit])
         changes = [decide(snapshot) for snapshot in snapshots]
         held = {s.job_id: Fenced.of(s) for s in snapshots}
         write_changes(db, changes, held, "")

@@ -13,7 +13,7 @@ from ...choices import JobStatus
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Applied, Change, Checkpoint, Snapshot, TaskWrite, Write
 from . import group_commit
-from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed, marks
+from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed
 
 ENDED = JobStatus.SUCCESSFUL
 CHECKPOINT_SOURCES = JOB_TRANSITIONS["complete_task"].sources
@@ -85,7 +85,7 @@ def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied
     ids = db.uuids(write.job_id for write in writes if write.job_id not in applied.stale)
     if not ids:
         return
-    rows = db.query(f"SELECT id, {FENCED} FROM {JOB} WHERE id IN ({marks(ids)})", ids)
+    rows = db.query(*db.lookup(JOB, f"id, {FENCED}", {"id": ids}))
     now = {db.as_uuid(row[0]): Fenced(*row[1:]) for row in rows}
     for write in writes:
         row = now.get(write.job_id)
@@ -155,12 +155,11 @@ FENCED = "status, claim_token, requested, handler_due, lease_until IS NOT NULL"
 def fence(db: Database, changes: Sequence[Change]) -> dict[UUID, Fenced]:
     """Lock the rows of *changes* whose claim and status still hold; never wait for one."""
     by_id = {change.job_id: change for change in changes}
-    pairs = ", ".join(["(%s, %s)"] * len(changes))
-    rows = db.query(
-        f"SELECT id, {FENCED} FROM {JOB} WHERE (id, claim_token) IN"
-        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{pairs}){db.skip_locked}",
-        [value for c in changes for value in (db.uuid(c.job_id), c.token)],
-    )
+    keys = {
+        "id": db.uuids(c.job_id for c in changes),
+        "claim_token": [c.token for c in changes],
+    }
+    rows = db.query(*db.lookup(JOB, f"id, {FENCED}", keys, lock=True))
     held = {db.as_uuid(row[0]): Fenced(*row[1:]) for row in rows}
     return {job_id: row for job_id, row in held.items() if _holds(by_id[job_id], row)}
 
@@ -174,12 +173,11 @@ def _with_ended_tasks(db: Database, changes: Sequence[Change]) -> set[UUID]:
     wanted = {(c.job_id, task.task_id): task.sources for c in changes for task in c.tasks}
     if not wanted:
         return set()
-    pairs = ", ".join(["(%s, %s)"] * len(wanted))
-    rows = db.query(
-        f"SELECT job_id, task_id, status FROM {TASK} WHERE (job_id, task_id) IN"
-        f" ({'VALUES ' if db.vendor == 'sqlite' else ''}{pairs})",
-        [value for job_id, task_id in wanted for value in (db.uuid(job_id), task_id)],
-    )
+    keys = {
+        "job_id": db.uuids(job_id for job_id, _ in wanted),
+        "task_id": [task_id for _, task_id in wanted],
+    }
+    rows = db.query(*db.lookup(TASK, "job_id, task_id, status", keys))
     found = ((db.as_uuid(job_id), task_id, status) for job_id, task_id, status in rows)
     return {job_id for job_id, task_id, status in found if status not in wanted[job_id, task_id]}
 

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from tests.benchmarks.processes import answer, wait_for_the_others
-from tests.benchmarks.tasks_sequences import SEQUENCE
+from tests.benchmarks.tasks_sequences import HEAVY, SEQUENCE
 
 BATCH: Final = 1000
 # Long enough for the worker to be idle again before the next job.
@@ -125,7 +125,7 @@ def weigh(workers: int, jobs: int, text: int, small: int) -> dict[str, Any]:
     _wait_for(workers)
     with transaction.atomic():
         queue(small)
-        queue(jobs, "heavy", {"seconds": 0.05, "text": "x" * text})
+        queue(jobs, HEAVY, {"seconds": 0.05, "text": "x" * text})
     _wait_until("the heavy jobs have not ended", look, GLANCE)
     ended = Job.objects.filter(status="SUCCESSFUL").values_list("sequence", flat=True)
     return {"jobs": ended.count(), "bytes_in_hand": heaviest}

@@ -8,17 +8,17 @@ from typing import Any, Final
 
 from django_tasks_seq import TaskContext, TaskSequence, TaskSpec, register_sequence
 
-SEQUENCE: Final = "noop"
+SEQUENCE: Final = "bench_noop"
 TASKS: Final = 5
 FILLER: Final = "x" * 96
 TASK_COUNTS: Final = (1, 2, 5, 10, 20, 50)
 
-ATOMIC: Final = "atomic"
-SIZED: Final = "sized"
-SLEEPING: Final = "sleeping"
-AWAITING: Final = "awaiting"
-AWAITING_ONCE: Final = "awaiting_once"
-HEAVY: Final = "heavy"
+ATOMIC: Final = "bench_atomic"
+SIZED: Final = "bench_sized"
+SLEEPING: Final = "bench_sleeping"
+AWAITING: Final = "bench_awaiting"
+AWAITING_ONCE: Final = "bench_awaiting_once"
+HEAVY: Final = "bench_heavy"
 
 
 def noop(payload: dict[str, Any]) -> dict[str, Any]:

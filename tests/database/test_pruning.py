@@ -398,8 +398,10 @@ def test_a_batch_enters_every_table_by_an_index(is_analyzed: bool) -> None:
         batch_size=1000,
     )
     is_postgresql = connection.vendor == "postgresql"
-    if is_analyzed:
-        with connection.cursor() as cursor:
+    with connection.cursor() as cursor:
+        # What other tests have rolled back is still in the indexes, and makes them look dear.
+        cursor.execute(f"REINDEX TABLE {Job._meta.db_table}" if is_postgresql else "REINDEX")
+        if is_analyzed:
             cursor.execute("ANALYZE")
     explain = "EXPLAIN " if is_postgresql else "EXPLAIN QUERY PLAN "
     plans: list[str] = []
@@ -411,9 +413,9 @@ def test_a_batch_enters_every_table_by_an_index(is_analyzed: bool) -> None:
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(look):
-        done = STORE.prune(MONTH, 500)
+        done = STORE.prune(MONTH, 200)
 
-    assert done.jobs == 500
+    assert done.jobs == 200
     assert "tseq_job_finished" in plans[0]
     whole = "Seq Scan" if is_postgresql else "SCAN django"
     assert [plan for plan in plans if whole in plan] == []
@@ -424,7 +426,7 @@ def test_a_batch_enters_every_table_by_an_index(is_analyzed: bool) -> None:
 def test_its_limits_end_with_its_transaction() -> None:
     """What a batch sets for itself is not left to whatever uses the connection next."""
     old()
-    names = ("statement_timeout", "lock_timeout", "synchronous_commit", "enable_seqscan")
+    names = ("statement_timeout", "lock_timeout", "synchronous_commit", "enable_seqscan", "jit")
 
     def settings() -> list[str]:
         found = []

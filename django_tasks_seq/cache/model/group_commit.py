@@ -14,7 +14,7 @@ from uuid import UUID
 from ...choices import JobStatus, TaskState
 from ...transitions import TASK as TASK_TRANSITIONS
 from ..changes import Checkpoint
-from .sql import JOB, TASK, Database, listed, marks
+from .sql import JOB, TASK, Database, listed
 
 RUNNING, ENDED = JobStatus.RUNNING.value, JobStatus.SUCCESSFUL.value
 DONE = TaskState.SUCCESSFUL.value
@@ -106,12 +106,9 @@ def _in_one_transaction(
     db: Database, checkpoints: Sequence[Checkpoint], worker_name: str
 ) -> dict[UUID, str]:
     with db.atomic():
-        ids = db.uuids(c.job_id for c in checkpoints)
-        rows = db.query(
-            f"SELECT id, claim_token, requested FROM {JOB} WHERE id IN ({marks(ids)})"
-            f" AND status = '{RUNNING}'{db.skip_locked}",
-            ids,
-        )
+        keys = {"id": db.uuids(c.job_id for c in checkpoints)}
+        columns, running = "id, claim_token, requested", f"status = '{RUNNING}'"
+        rows = db.query(*db.lookup(JOB, columns, keys, where=running, lock=True))
         now = {db.as_uuid(job_id): (token, requested) for job_id, token, requested in rows}
         ours = [c for c in checkpoints if now.get(c.job_id, (None,))[0] == c.token]
         if ours:

@@ -1,4 +1,7 @@
-"""Migration operations for what PostgreSQL alone has; other databases are left as they are."""
+"""Migration operations for what PostgreSQL alone has; other databases are left as they are.
+
+Migrations that have been released import these: names and arguments stay.
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.databases import PostgresDatabases, SqliteDatabases, is_postgresql
 from tests.benchmarks.measurements import Measurement, Sizes, run_in_turn
 from tests.benchmarks.parts import ON_POSTGRESQL, ON_SQLITE
+from tests.benchmarks.peers import DURABLE
 from tests.benchmarks.report import Report
 
 PARTS = (*ON_POSTGRESQL, *ON_SQLITE)
@@ -84,7 +85,7 @@ def _measure(options: argparse.Namespace) -> Report:
         where = {**machine.describe(postgres), "the work": sizes.work}
         chosen = [one for one in found if one.belongs_to(options.only)]
         measured = run_in_turn(chosen, options.rounds, _say)
-    return Report(measured, where, seconds=time.monotonic() - began)
+    return Report(measured, where, seconds=time.monotonic() - began, peers=DURABLE)
 
 
 def _say(line: str) -> None:

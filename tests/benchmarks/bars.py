@@ -27,12 +27,17 @@ class Found:
         found = self._found.get((system, vendor, work))
         return found.medians.get(figure) if found else None
 
+    def of_peer(self, name: str, work: str, figure: str) -> float | None:
+        """The same of a peer, whatever its database is."""
+        mine = [one for one in self._found.values() if (one.of.system, one.of.work) == (name, work)]
+        return mine[0].medians.get(figure) if mine else None
+
     def best_durable_peer(self, work: str, figure: str) -> float | None:
         """The highest median among the durable peers."""
         rates = [
             rate
             for name, durable in self.peers.items()
-            if durable and (rate := self.median(name, POSTGRESQL, work, figure)) is not None
+            if durable and (rate := self.of_peer(name, work, figure)) is not None
         ]
         return max(rates, default=None)
 

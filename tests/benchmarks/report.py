@@ -144,7 +144,7 @@ class Report:
         return row.name, _ratio(ours, bare), *map(_cell, (ours, bare, floor, pgbench))
 
     def _beside_peers(self) -> str:
-        """A line for each peer: its figure, and how often this app's goes into it or it into ours."""
+        """A line for each peer."""
         peers = [name for name in self._found.peers if self._of(name)]
         if not peers:
             return ""
@@ -156,12 +156,10 @@ class Report:
             theirs = [self._of(name).get(row) for row in PEER_ROWS]
             cells = (_with(them, _times(us, them)) for us, them in zip(ours, theirs, strict=True))
             rows.append([name + durable, *cells])
-        return table(head, rows)
+        return f"In brackets: this app's figure, divided by the peer's.\n\n{table(head, rows)}"
 
     def _of(self, system: str) -> dict[Row, float]:
-        found = {
-            row: self._found.median(system, POSTGRESQL, row.work, row.figure) for row in PEER_ROWS
-        }
+        found = {row: self._found.of_peer(system, row.work, row.figure) for row in PEER_ROWS}
         return {row: value for row, value in found.items() if value is not None}
 
     def _curves(self) -> str:
@@ -213,7 +211,7 @@ def _ratio(over: float | None, under: float | None) -> str:
 
 
 def _times(ours: float | None, theirs: float | None) -> str:
-    return f"{ours / theirs:.3g} times" if ours is not None and theirs else ""
+    return shown(ours / theirs) if ours is not None and theirs else ""
 
 
 def _with(value: float | None, more: str) -> str:

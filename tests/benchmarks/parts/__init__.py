@@ -15,6 +15,7 @@ from tests.benchmarks.parts import (
     history,
     latency,
     memory,
+    peers,
     processes,
     sqlite,
     starting,
@@ -36,5 +37,6 @@ ON_POSTGRESQL: Final[Mapping[str, Part]] = {
     "atomic": atomic.measurements,
     "waiting": waiting.measurements,
     "curves": curves.measurements,
+    "peers": peers.measurements,
 }
 ON_SQLITE: Final[Mapping[str, Part]] = {"sqlite": sqlite.measurements}

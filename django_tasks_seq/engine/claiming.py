@@ -87,7 +87,10 @@ class Claiming:
     def _wanted(self) -> int:
         if self.hands.bytes >= BYTES_IN_HAND:
             return 0
-        wanted = max(self._for_idle_threads(), self._for_the_window())
+        # Threads are idle, too, when what they have ended waits for this one: that is in hand as well.
+        most = max(LARGEST_WINDOW, 2 * self.options.concurrency)
+        room = most - (len(self.hands) - self.runner.awaited())
+        wanted = min(max(self._for_idle_threads(), self._for_the_window()), room)
         if self._size:
             # The next ones will be as heavy as the last.
             wanted = min(wanted, 1 + int((BYTES_IN_HAND - self.hands.bytes) / self._size))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasks_seq import clock
@@ -105,6 +105,14 @@ def insert(
     into = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns.values())}"
     with connection.cursor() as cursor:
         cursor.execute(f"{numbers} {into} FROM numbers", ())
+
+
+@contextmanager
+def undone(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """What happens inside is rolled back."""
+    with transaction.atomic(using=connection.alias):
+        yield
+        transaction.set_rollback(True, using=connection.alias)
 
 
 @contextmanager

@@ -3,14 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from tests.plans.history import ATTEMPT, EVENT, JOB, TASK, WORKER
+from tests.plans.history import ATTEMPT, EVENT, JOB, TASK, WORKER, undone
 
 TABLES = {JOB, TASK, ATTEMPT, EVENT, WORKER}
 PRIMARY = "primary key"
@@ -71,14 +69,6 @@ def sent(connection: BaseDatabaseWrapper, call: Callable[[], Any]) -> list[State
     with undone(connection), connection.execute_wrapper(note):
         call()
     return found
-
-
-@contextmanager
-def undone(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """What happens inside is rolled back."""
-    with transaction.atomic(using=connection.alias):
-        yield
-        transaction.set_rollback(True, using=connection.alias)
 
 
 def explain(

@@ -6,7 +6,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.plans import verbs
 from tests.plans.reading import sent, steps
-from tests.plans.statistics import states
+from tests.plans.statistics import SMALL, states
 
 SIZES = [1, 8, 128, 512]
 MODES = ["", "force_generic_plan", "force_custom_plan"]
@@ -47,3 +47,14 @@ def test_a_group_commit_is_planned_alike_whatever_the_statistics_say(
     given = states(default.vendor)
 
     assert verbs.faults(connection, commit(number), given, modes, run=False) == {}
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("number", SIZES)
+def test_a_group_commit_does_not_scan_small_tables(
+    connection: BaseDatabaseWrapper, number: int
+) -> None:
+    """A plain join with the jobs would read all of them for each commit while they are thousands."""
+    given = [SMALL]
+
+    assert verbs.faults(connection, commit(number), given, MODES, run=False) == {}

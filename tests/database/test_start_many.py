@@ -1,6 +1,6 @@
 """`start_many`: a job for each payload, all of them or none."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -79,6 +79,41 @@ def test_lists_of_another_length_are_refused(declare: Declare, name: str) -> Non
         start("probe", [1, 2], **{name: ["x"]})
 
     assert not Job.objects.exists()
+
+
+HOSTILE = ['a "b"', "c\\d", "{e,f}", "NULL", "it's", " ", "é\n\t☃", "%s", "\\"]
+TIMES = [
+    None,
+    timedelta(hours=1),
+    timedelta(seconds=-1),
+    datetime(2020, 1, 1, tzinfo=UTC),
+    datetime(2100, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+]
+
+
+@pytest.mark.parametrize("due", TIMES, ids=str)
+def test_the_returned_jobs_are_what_the_rows_say(declare: Declare, due: Any) -> None:
+    """Each returned job equals its row in every column, whatever stands in its texts."""
+    declare(same)
+    orders = [Order.objects.create(number=text) for text in HOSTILE]
+
+    jobs = executor.start_many(
+        "probe",
+        [{text: [text, 1.5, None]} for text in HOSTILE],
+        subjects=orders,
+        idempotency_keys=HOSTILE,
+        run_after=due,
+        created_by=HOSTILE[0],
+        priority=-5,
+    )
+
+    names = [field.attname for field in Job._meta.concrete_fields]
+    rows = {row["id"]: row for row in Job.objects.values(*names)}
+    assert [rows[job.id] for job in jobs] == [
+        {name: getattr(job, name) for name in names} for job in jobs
+    ]
+    assert [job.payload for job in jobs] == [{text: [text, 1.5, None]} for text in HOSTILE]
+    assert [job.idempotency_key for job in jobs] == HOSTILE
 
 
 def test_a_bad_payload_names_its_place(declare: Declare, django_assert_num_queries: Any) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from django_tasks_seq import executor
 from django_tasks_seq.cache.changes import Claim, Held, Report
@@ -16,6 +16,8 @@ from tests.database.working import Inbox, same
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STATUS = TaskStatusManager()
+SAVEPOINTS = {"SAVEPOINT", "RELEASE"}
+NOTIFY = ["SELECT"] if connection.vendor == "postgresql" else []
 
 
 class Cost:
@@ -79,8 +81,20 @@ def test_a_start_is_one_statement_and_one_commit(declare: Declare) -> None:
     with cost() as spent:
         executor.start_sequence("probe", {"n": 1}, idempotency_key="k")
 
-    word = "WITH" if connection.vendor == "postgresql" else "INSERT"
-    assert spent == ([word], 1)
+    assert spent == (["INSERT"], 1)
+
+
+def test_a_start_in_a_transaction_is_one_statement(declare: Declare) -> None:
+    """Inside a transaction each start is one INSERT; behind its commit PostgreSQL notifies, once."""
+    declare(same)
+    with cost() as spent, transaction.atomic():
+        for number in range(3):
+            executor.start_sequence("probe", number)
+        executor.start_many("probe", range(3))
+        inside = list(spent.words)
+
+    assert [word for word in inside if word not in SAVEPOINTS] == ["INSERT"] * 4
+    assert (spent.words[len(inside) :], spent.commits) == (NOTIFY, 1)
 
 
 def test_a_second_start_with_a_key_reads_the_first_job(declare: Declare) -> None:
@@ -94,13 +108,12 @@ def test_a_second_start_with_a_key_reads_the_first_job(declare: Declare) -> None
 
 
 def test_many_starts_are_one_statement_and_one_commit(declare: Declare) -> None:
-    """A hundred jobs are one INSERT in one transaction."""
+    """A hundred jobs are one INSERT in one transaction; behind it PostgreSQL notifies."""
     declare(same)
     with cost() as spent:
         executor.start_many("probe", range(100))
 
-    word = "WITH" if connection.vendor == "postgresql" else "INSERT"
-    assert spent == ([word], 1)
+    assert spent == (["INSERT", *NOTIFY], 1)
 
 
 def test_a_claim_is_one_statement(declare: Declare) -> None:

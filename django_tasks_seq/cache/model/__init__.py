@@ -29,7 +29,7 @@ from ..changes import (
     Write,
 )
 from ..retention import Prunable, PrunableCount, Pruned
-from . import adding, claims, documents, pruning, upkeep, workers, writes
+from . import adding, claims, documents, notifying, pruning, upkeep, workers, writes
 from .listening import Listener
 from .sql import JOB, Database
 
@@ -109,7 +109,7 @@ class ModelTaskCacheHandler(BaseJobStore):
             held = {s.job_id: writes.Fenced.of(s) for s in snapshots}
             writes.write_changes(db, [change], held, "")
             if change.values.get("status") == JobStatus.READY and not snapshots[0].carried:
-                adding.notify(db)
+                notifying.notify(db)
         return change
 
     def results(self, job_id: UUID) -> dict[str, str | None]:

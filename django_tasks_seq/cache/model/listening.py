@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error
 
-from .adding import CHANNEL
+from .notifying import CHANNEL
 from .sql import Database
 
 

@@ -4,7 +4,10 @@ import time
 from typing import Any
 
 from django_tasks_seq import executor
-from django_tasks_seq.engine.claiming import BYTES_IN_HAND, LARGEST_WINDOW
+from django_tasks_seq.engine.claiming import BYTES_IN_HAND, LARGEST_WINDOW, Claiming
+from django_tasks_seq.engine.hands import Hands
+from django_tasks_seq.engine.options import EngineOptions
+from django_tasks_seq.engine.runners import TaskRunner
 from django_tasks_seq.models import Job, TaskAttempt, TaskStatus
 from tests.engines import STORE, Gate, declare, engine
 from tests.helpers import wait_until
@@ -53,6 +56,21 @@ def test_the_window_grows_with_short_tasks() -> None:
     assert found[0] <= 4 * 2
     assert max(found) > 50
     assert max(found) <= LARGEST_WINDOW
+
+
+def test_a_starved_engine_does_not_claim_without_end() -> None:
+    """What has been claimed and waits for the engine counts, though all threads look idle."""
+    declare("lines", ("a", nothing))
+    executor.start_many("lines", [{"n": n} for n in range(3 * LARGEST_WINDOW)])
+    hands = Hands()
+    runner = TaskRunner(concurrency=4, async_concurrency=4, wake=lambda: None)
+    claiming = Claiming(STORE, hands, runner, EngineOptions(concurrency=4))
+
+    while claiming.claim():
+        assert runner.idle() == 4
+
+    assert len(hands) == LARGEST_WINDOW
+    runner.close()
 
 
 def test_long_tasks_are_not_hoarded() -> None:

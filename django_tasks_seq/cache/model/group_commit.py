@@ -14,6 +14,7 @@ from uuid import UUID
 from ...choices import JobStatus, TaskState
 from ...transitions import TASK as TASK_TRANSITIONS
 from ..changes import Checkpoint
+from .arrays import array, plain_array
 from .sql import JOB, TASK, Database, listed
 
 RUNNING, ENDED = JobStatus.RUNNING.value, JobStatus.SUCCESSFUL.value
@@ -57,16 +58,8 @@ def _in_one_statement(
 
 
 def _array(values: Sequence[Any]) -> str:
-    """PostgreSQL's text of an array; psycopg would dump a list value by value in Python."""
-    cells = values if isinstance(values[0], int | float | UUID) else map(_quoted, values)
-    return f"{{{','.join(map(str, cells))}}}"
-
-
-def _quoted(text: str | None) -> str:
-    if text is None:
-        return "NULL"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    is_plain = isinstance(values[0], int | float | UUID)
+    return plain_array(values) if is_plain else array(values)
 
 
 def _statement(db: Database) -> str:

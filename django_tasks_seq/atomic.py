@@ -75,16 +75,13 @@ def _call_and_write(attempt: TaskCall) -> Committed:
     if not isinstance(outcome, Returned):
         raise _RollBackError(outcome)
     job_id = attempt.claim.job_id
-    # The fence is the last statement before the commit: taken earlier it would hold the job's row
-    # while user code runs.
-    attempt.store.hold(job_id)
-    if attempt.abandoned:
-        raise _RollBackError(Gone())
-    applied = attempt.store.apply([attempt.success(outcome.text)], attempt.worker)
+    # The fence comes last before the commit: taken earlier it would hold the job's row while user
+    # code runs.
+    applied = attempt.store.apply_inside(attempt.success(outcome.text), attempt.worker)
     if job_id in applied.broken:
         error = applied.broken[job_id]
         raise _RollBackError(Raised(attempt.failure(error, AttemptOutcome.FAILED), error))
-    if job_id not in applied.done:
+    if attempt.abandoned or job_id not in applied.done:
         raise _RollBackError(Gone())
     return Committed(outcome.text, outcome.value, applied.done[job_id])
 

@@ -9,10 +9,16 @@ from typing import Any
 from django.db import connections
 
 IDLE = 0  # psycopg.pq.TransactionStatus.IDLE
+# A thread without a task for so many seconds rests; between two batches it does not.
+REST = 1.0
 
 
 def tidy_connections() -> None:
-    """Make this thread's connections fit for the next task; what is in doubt is closed."""
+    """Make this thread's connections fit for the next task; what is in doubt is closed.
+
+    `CONN_MAX_AGE = 0` means the end of a request. A thread that goes from task to task ends its
+    request when it rests, see `rest_connections`: opening a session costs more than a short task.
+    """
     for connection in connections.all(initialized_only=True):
         if connection.connection is None and not connection.in_atomic_block:
             continue
@@ -20,9 +26,27 @@ def tidy_connections() -> None:
             if connection.in_atomic_block or _is_in_transaction(connection):
                 _forget(connection)
             else:
+                if _is_for_one_request(connection):
+                    connection.close_at = None
                 connection.close_if_unusable_or_obsolete()
         except Exception:  # noqa: BLE001 (a driver may raise anything)
             _forget(connection)  # one that cannot even be asked must not end its thread
+
+
+def rest_connections() -> None:
+    """This thread has nothing to do: close what `CONN_MAX_AGE` would not keep between requests."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and _is_for_one_request(connection):
+            try:
+                connection.close()
+            except Exception:  # noqa: BLE001 (a driver may raise anything)
+                _forget(connection)
+
+
+def _is_for_one_request(connection: Any) -> bool:
+    # A session of a pool is cheap to take, and other threads may be waiting for this one.
+    is_pooled = bool(connection.settings_dict["OPTIONS"].get("pool"))
+    return connection.settings_dict["CONN_MAX_AGE"] == 0 and not is_pooled
 
 
 def drop_dead_connections() -> None:

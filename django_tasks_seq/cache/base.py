@@ -108,8 +108,11 @@ class BaseJobStore(BaseTaskCacheHandler):
     def apply(self, writes: Sequence[Write], worker_name: str = "") -> Applied:
         """Write each in full or not at all; one job appears once. Never waits for a row's lock."""
 
-    def hold(self, job_id: UUID) -> None:
-        """Lock the job in the caller's transaction, waiting; the last thing an atomic task does."""
+    def apply_inside(self, write: Write, worker_name: str) -> Applied:
+        """Write in the caller's transaction, waiting for the job: the last thing an atomic task does.
+
+        What the database refuses is raised, and the caller rolls back.
+        """
         raise StoreNotSupported(type(self).__name__, "commit a task together with its outcome")
 
     def atomic_limit(self) -> float | None:

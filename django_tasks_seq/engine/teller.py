@@ -14,7 +14,7 @@ from functools import partial
 from .. import announcements, signals
 from ..attempt import Attempt
 from ..cache.changes import Change
-from ..hygiene import tidy_connections
+from ..hygiene import REST, rest_connections, tidy_connections
 from ..outcomes import Raised
 
 logger = logging.getLogger("django_tasks_seq.worker")
@@ -60,12 +60,19 @@ class Teller:
         self._queue.put(job)
 
     def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             try:
                 job()
             except Exception:
                 logger.exception("a receiver or the logger failed")
             tidy_connections()
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._queue.get(timeout=REST)
+        except queue.Empty:
+            rest_connections()
+            return self._queue.get()
 
     def close(self) -> None:
         """Wait a moment for what is still to be told."""

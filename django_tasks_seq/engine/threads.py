@@ -14,7 +14,7 @@ from collections.abc import Callable
 from django.db import connections
 
 from ..attempt import Attempt
-from ..hygiene import drop_dead_connections, tidy_connections
+from ..hygiene import REST, drop_dead_connections, rest_connections, tidy_connections
 
 logger = logging.getLogger("django_tasks_seq.worker")
 
@@ -94,7 +94,9 @@ class ThreadRunner:
             if self._queue:
                 return
             self._parked += 1
-        self._tokens.acquire()
+        if not self._tokens.acquire(timeout=REST):
+            rest_connections()
+            self._tokens.acquire()
 
     def _end(self, call: Attempt) -> None:
         self._duration += WEIGHT * (call.ended - (call.started or call.ended) - self._duration)

@@ -104,8 +104,11 @@ def test_three_methods_are_no_claims(store):
     """Workers cannot claim from a wrapped handler, nor can a task commit together with its outcome."""
     assert not store.supports_claims
     assert not store.supports_atomic_tasks
+    job = new_job()
+    store.add([job])
+    held = claim(store, job.id)
     with pytest.raises(StoreNotSupported, match="DocumentJobStore cannot"):
-        store.hold(new_job().id)
+        store.apply_inside(STATUS.release(held), "consumer")
 
 
 def test_keys_are_those_of_the_contract(store, handler):

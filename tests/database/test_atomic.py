@@ -236,14 +236,14 @@ def test_an_outcome_that_the_database_refuses_takes_the_effect_back(
     """When the write of the outcome itself fails, the effect goes and the attempt is failed."""
     declare(TaskSpec("t1", effect, atomic=True))
     job = executor.start_sequence("probe")
-    real = group_commit.commit
+    real = group_commit.commit_inside
 
     def broken(*args: Any) -> Any:
         raise IntegrityError("refused")
 
-    monkeypatch.setattr(group_commit, "commit", broken)
+    monkeypatch.setattr(group_commit, "commit_inside", broken)
     drain()
-    monkeypatch.setattr(group_commit, "commit", real)
+    monkeypatch.setattr(group_commit, "commit_inside", real)
 
     assert effects() == []
     assert job.refresh().error == "t1: IntegrityError: refused"

@@ -130,6 +130,20 @@ def test_on_sqlite_a_checkpoint_is_one_transaction(
     assert spent == (["UPDATE", "SELECT", "INSERT", *ends], 1)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "last task"])
+def test_an_atomic_task_adds_two_statements_to_its_own(declare: Declare, last: bool) -> None:
+    """The fence and the task's row; one more ends the job. All in the task's transaction."""
+    declare(*[same] * (1 if last else 2))
+    (write,) = checkpoints(claimed(1))
+    with cost() as spent, transaction.atomic():
+        applied = executor.store().apply_inside(write, "worker")
+
+    assert write.job_id in applied.done
+    lock = ["UPDATE"] if connection.vendor == "sqlite" else []
+    ends = ["UPDATE"] if last else []
+    assert spent == ([*lock, "SELECT", "INSERT", *ends], 1)
+
+
 def test_a_quiet_tick_writes_nothing(declare: Declare) -> None:
     """A tick whose leases are fresh is one SELECT."""
     declare(same)

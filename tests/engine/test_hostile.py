@@ -161,13 +161,17 @@ def test_an_attempt_that_breaks_outside_user_code_ends_its_job(
     assert "a bug of ours" in broken.error
 
 
-def sessions() -> int:
+def backends() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type = 'client backend'"
         )
-        return int(cursor.fetchone()[0])
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def sessions() -> int:
+    return len(backends())
 
 
 @pytest.mark.postgresql
@@ -223,3 +227,27 @@ def test_a_thread_that_a_task_left_alive_harms_nothing() -> None:
 
     assert job.status == "SUCCESSFUL"
     assert Job.objects.get().claim_token == 1
+
+
+def backend(payload: Any) -> Any:
+    """The server's process behind this thread's session."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return [*payload, cursor.fetchone()[0]]
+
+
+@pytest.mark.postgresql
+def test_a_session_is_kept_from_task_to_task_and_closed_at_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With `CONN_MAX_AGE = 0` a busy thread opens one session, and has none when it is idle."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
+    declare("lines", *[(f"task_{n}", backend) for n in range(5)])
+    with engine(name="one:1", concurrency=1):
+        job = executor.start_sequence("lines", [])
+        result = executor.wait(job, 30).result
+        assert result[0] in backends()
+        wait_until(lambda: result[0] not in backends(), what="the thread's session to be closed")
+
+    assert len(result) == 5
+    assert len(set(result)) == 1

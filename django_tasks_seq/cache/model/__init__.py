@@ -31,7 +31,7 @@ from ..changes import (
 from ..retention import Prunable, PrunableCount, Pruned
 from . import adding, claims, documents, notifying, pruning, upkeep, workers, writes
 from .listening import Listener
-from .sql import JOB, Database
+from .sql import Database
 
 
 class ModelTaskCacheHandler(BaseJobStore):
@@ -90,10 +90,8 @@ class ModelTaskCacheHandler(BaseJobStore):
     def apply(self, writes_: Sequence[Write], worker_name: str = "") -> Applied:
         return writes.apply(self.db, writes_, worker_name)
 
-    def hold(self, job_id: UUID) -> None:
-        db = self.db
-        if db.wait_lock:
-            db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(job_id)])
+    def apply_inside(self, write: Write, worker_name: str) -> Applied:
+        return writes.apply_inside(self.db, write, worker_name)
 
     def atomic_limit(self) -> float | None:
         # On SQLite it holds the only write lock, and nothing can renew a lease meanwhile.

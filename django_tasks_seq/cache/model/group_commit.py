@@ -40,6 +40,25 @@ def commit(db: Database, checkpoints: Sequence[Checkpoint], worker_name: str) ->
     return write(db, checkpoints, worker_name)
 
 
+def commit_inside(db: Database, checkpoint: Checkpoint, worker_name: str) -> str | None:
+    """Write one in the caller's transaction; what is requested of the job, None if the claim is lost.
+
+    It waits for the job's row: whoever else holds it, to renew the lease, is done in a moment.
+    """
+    db.take_write_lock()
+    rows = db.query(
+        f"SELECT requested FROM {JOB} WHERE id = %s AND claim_token = %s AND status = '{RUNNING}'"
+        f"{db.wait_lock}",
+        [db.uuid(checkpoint.job_id), checkpoint.token],
+    )
+    if not rows:
+        return None
+    _write_tasks(db, [checkpoint], worker_name)
+    _end_jobs(db, [checkpoint] if checkpoint.ends else [])
+    ((requested,),) = rows
+    return str(requested)
+
+
 def _in_one_statement(
     db: Database, checkpoints: Sequence[Checkpoint], worker_name: str
 ) -> dict[UUID, str]:

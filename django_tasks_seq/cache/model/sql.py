@@ -99,9 +99,13 @@ class Database:
         writers, whatever the time-out; a write as the first statement does not, in any mode.
         """
         with transaction.atomic(using=self.alias):
-            if self.vendor == "sqlite":
-                self.execute(f"UPDATE {JOB} SET id = id WHERE 0", ())
+            self.take_write_lock()
             yield
+
+    def take_write_lock(self) -> None:
+        """On SQLite, hold the write lock from here on; elsewhere rows are locked one by one."""
+        if self.vendor == "sqlite":
+            self.execute(f"UPDATE {JOB} SET id = id WHERE 0", ())
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Inside somebody's transaction (a test's) a savepoint, else nothing."""

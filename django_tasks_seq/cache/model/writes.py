@@ -56,6 +56,20 @@ def apply(db: Database, writes: Sequence[Write], worker_name: str) -> Applied:
     return applied
 
 
+def apply_inside(db: Database, write: Write, worker_name: str) -> Applied:
+    """Write inside the caller's transaction; see `BaseJobStore.apply_inside`."""
+    if isinstance(write, Change):
+        db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(write.job_id)])
+        return apply(db, [write], worker_name)
+    applied = Applied()
+    requested = group_commit.commit_inside(db, write, worker_name)
+    if requested is None:
+        applied.lost.add(write.job_id)
+    else:
+        applied.done[write.job_id] = requested
+    return applied
+
+
 def _guarded(
     db: Database,
     writes: Sequence[Any],

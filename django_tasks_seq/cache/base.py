@@ -141,8 +141,18 @@ class BaseJobStore(BaseTaskCacheHandler):
 
     # --- what a store with claims does ---------------------------------------------------------
 
-    def claim(self, queues: Sequence[str], limit: int, lease: float, worker: Any) -> list[Claim]:
-        """Claim up to *limit* due jobs of *queues* (empty: all), most urgent first."""
+    def claim(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        lease: float,
+        worker: Any,
+        most_bytes: int | None = None,
+    ) -> list[Claim]:
+        """Claim up to *limit* due jobs of *queues* (empty: all), most urgent first.
+
+        Once their payloads come to *most_bytes* no further one is claimed; the first always is.
+        """
         raise StoreNotSupported(type(self).__name__, "claim jobs")
 
     def claim_handlers(

@@ -81,8 +81,9 @@ class Claim:
 
     @property
     def size(self) -> int:
-        """Characters of the payloads it holds."""
-        return len(self.payload or "") + len(self.job_payload or "")
+        """Characters of the payloads it holds; before its first task the two are one."""
+        own = 0 if self.payload is self.job_payload else len(self.payload or "")
+        return own + len(self.job_payload or "")
 
     @property
     def took(self) -> float:

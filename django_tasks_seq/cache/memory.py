@@ -105,14 +105,25 @@ class InMemoryTaskCacheHandler(DocumentJobStore):
 
     # --- what a store with claims does ---------------------------------------------------------
 
-    def claim(self, queues: Sequence[str], limit: int, lease: float, worker: Any) -> list[Claim]:
+    def claim(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        lease: float,
+        worker: Any,
+        most_bytes: int | None = None,
+    ) -> list[Claim]:
         """Claim due jobs, queue after queue; all queues as one when none is named."""
         claims: list[Claim] = []
         with self._space.lock:
             for wanted in [[queue] for queue in queues] or [[]]:
                 left = limit - len(claims)
-                ready = self._select(_is_ready, _urgency, left, wanted)
-                claims += [self._take_for(worker, document, lease) for document in ready]
+                for document in self._select(_is_ready, _urgency, left, wanted):
+                    if most_bytes is not None and claims and most_bytes <= 0:
+                        break
+                    claims.append(self._take_for(worker, document, lease))
+                    if most_bytes is not None:
+                        most_bytes -= len((claims[-1].job_payload or "").encode())
         return claims
 
     def claim_handlers(

@@ -17,7 +17,6 @@ from .runners import Runner
 
 WAIT_IN_HAND = 0.25
 LARGEST_WINDOW = 512
-BYTES_IN_HAND = 16 * 1024 * 1024
 RATE_WEIGHT = 0.3
 RATE_SPAN = 0.02
 
@@ -39,7 +38,6 @@ class Claiming:
         self._window = float(options.concurrency)
         self._batch = options.concurrency
         self._rate = 0.0
-        self._size = 0.0
         self._measured_at = time.monotonic()
         self._measured = 0
 
@@ -56,8 +54,13 @@ class Claiming:
         wanted = self._wanted()
         if wanted <= 0:
             return []
-        claims = self.store.claim(self.options.queues, wanted, self.options.lease, self.worker_id)
-        self.is_due = len(claims) >= wanted
+        room = self.hands.room
+        claims = self.store.claim(
+            self.options.queues, wanted, self.options.lease, self.worker_id, room
+        )
+        # A claim that was cut short by weight leaves something; a character has up to four bytes.
+        heavy = 4 * sum(claim.size for claim in claims) >= room
+        self.is_due = len(claims) >= wanted or heavy
         return self._take(claims)
 
     def claim_handlers(self) -> list[Hand]:
@@ -80,20 +83,18 @@ class Claiming:
         for hand in hands:
             self.hands.add(hand)
             self.claimed += not hand.claim.handler
-        if hands:
-            self._size = sum(hand.size for hand in hands) / len(hands)
         return hands
 
     def _wanted(self) -> int:
-        if self.hands.bytes >= BYTES_IN_HAND:
+        if self.hands.room <= 0:
             return 0
         # Threads are idle, too, when what they have ended waits for this one: that is in hand as well.
         most = max(LARGEST_WINDOW, 2 * self.options.concurrency)
         room = most - (len(self.hands) - self.runner.awaited())
         wanted = min(max(self._for_idle_threads(), self._for_the_window()), room)
-        if self._size:
-            # The next ones will be as heavy as the last.
-            wanted = min(wanted, 1 + int((BYTES_IN_HAND - self.hands.bytes) / self._size))
+        if self.hands.bytes:
+            # Results of jobs that go on are not known before they are claimed: as heavy as those here.
+            wanted = min(wanted, 1 + self.hands.room * len(self.hands) // self.hands.bytes)
         if self.options.max_jobs is not None:
             wanted = min(wanted, self.options.max_jobs - self.claimed)
         return wanted

@@ -51,6 +51,18 @@ class Dispatch:
         calls = [call for hand in hands if (call := self._next(hand)) is not None]
         self._begin(calls)
 
+    def go_on(self, hands: list[Hand]) -> None:
+        """Begin the next attempt of jobs in hand; those whose results no longer fit are given back."""
+        kept: list[Hand] = []
+        too_much = -self.hands.room
+        for hand in hands:
+            if too_much > 0 and len(self.hands) > 1:
+                too_much -= hand.size
+                self.release(hand)
+            else:
+                kept.append(hand)
+        self.hand_out(kept)
+
     def _next(self, hand: Hand) -> Attempt | None:
         if self.is_draining or (self._alone is not None and hand is not self._alone):
             self.release(hand)

@@ -20,6 +20,8 @@ from ..task_call import UNREAD, TaskCall
 from ..unknown import set_aside
 from .options import EngineOptions
 
+BYTES_IN_HAND = 12 * 1024 * 1024
+
 
 @dataclass(slots=True, eq=False)
 class Hand:
@@ -74,6 +76,11 @@ class Hands:
 
     def __len__(self) -> int:
         return len(self.by_id)
+
+    @property
+    def room(self) -> int:
+        """How much more payload may be taken in hand; below zero when it is too much."""
+        return BYTES_IN_HAND - self.bytes
 
     def __iter__(self) -> Iterator[Hand]:
         return iter(self.by_id.values())

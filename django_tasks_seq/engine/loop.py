@@ -180,7 +180,7 @@ class Engine:
             self.committer.take(ended)
         self.committer.commit()
         onward, self.committer.onward = self.committer.onward, []
-        self.dispatch.hand_out(onward)
+        self.dispatch.go_on(onward)
         self.dispatch.show_first()
         self.polls.expect(self.committer.delays)
         self.committer.delays.clear()

@@ -864,6 +864,24 @@ class JobStoreContract:
         assert [one.job_id for one in claims] == [mail, more, slow]
         assert store.claim(["mail", "slow"], 0, LEASE, None) == []
 
+    def test_a_claim_stops_at_the_weight_it_may_take(self, store, start):
+        """Once the payloads come to the bound no further job is taken, of no queue; the first always."""
+        if not has_claims(store, "claim", [], 1, LEASE, None):
+            return
+        heavy = json.dumps("é" * 50, ensure_ascii=False)
+        mail = [start(queue="mail", payload=heavy) for _ in range(4)]
+        slow = [start(queue="slow", payload=text) for text in (None, heavy)]
+        weight = len(heavy.encode())
+
+        def claimed(most_bytes: int) -> list[UUID]:
+            claims = store.claim(["mail", "slow"], 10, LEASE, None, most_bytes)
+            return [one.job_id for one in claims]
+
+        assert claimed(2 * weight) == mail[:2]
+        assert claimed(0) == mail[2:3]
+        assert claimed(weight + 1) == [mail[3], *slow]
+        assert claimed(10 * weight) == []
+
     def test_a_claimed_job_stands_where_it_was_left(self, store, start):
         """A batch claim gives each job's next task, payload and row, as a claim of one job does."""
         if not has_claims(store, "claim", [], 1, LEASE, None):

@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 from django_tasks_seq import executor
-from django_tasks_seq.engine.claiming import BYTES_IN_HAND, LARGEST_WINDOW, Claiming
-from django_tasks_seq.engine.hands import Hands
+from django_tasks_seq.engine.claiming import LARGEST_WINDOW, Claiming
+from django_tasks_seq.engine.hands import BYTES_IN_HAND, Hands
 from django_tasks_seq.engine.options import EngineOptions
 from django_tasks_seq.engine.runners import TaskRunner
 from django_tasks_seq.models import Job, TaskAttempt, TaskStatus
@@ -119,7 +119,7 @@ def test_jobs_that_wait_too_long_in_hand_are_given_back() -> None:
 
 
 def test_payloads_in_hand_are_bounded() -> None:
-    """Once it knows how heavy jobs are, a worker claims no more than weigh 16 MB together."""
+    """Once it knows how heavy jobs are, a worker claims no more than may be in hand."""
     gate = Gate()
 
     def waits(payload: Any) -> None:
@@ -139,6 +139,49 @@ def test_payloads_in_hand_are_bounded() -> None:
         wait_until(all_successful, what="the end of all")
 
     assert in_hand < BYTES_IN_HAND + 2 * 900_000
+
+
+def test_heavy_jobs_behind_light_ones_are_claimed_by_their_own_weight() -> None:
+    """A window that light jobs have opened lets in no more payload than is to be in hand."""
+    declare("heavy", ("a", nothing))
+    executor.start_many("heavy", ["x" * 900_000] * 40)
+    hands = Hands()
+    runner = TaskRunner(concurrency=4, async_concurrency=4, wake=lambda: None)
+    claiming = Claiming(STORE, hands, runner, EngineOptions(concurrency=4))
+    claiming._window, claiming._rate = 256.0, 1e9
+
+    while claiming.claim():
+        pass
+
+    assert BYTES_IN_HAND <= hands.bytes < BYTES_IN_HAND + 2 * 900_000
+    assert claiming.is_due
+    runner.close()
+
+
+def test_jobs_whose_results_no_longer_fit_are_given_back() -> None:
+    """Light jobs that become heavy by what their tasks return go back, and are run a few at a time."""
+
+    def grows(payload: Any) -> Any:
+        return "x" * 900_000
+
+    gate = Gate()
+
+    def waits(payload: Any) -> None:
+        gate()
+
+    declare("growing", ("a", grows), ("b", waits))
+    with engine(name="one:1", concurrency=2) as one:
+        wait_until(lambda: one.engine.claiming.worker_id)
+        one.engine.claiming._window, one.engine.claiming._rate = 256.0, 1e9
+        executor.start_many("growing", [{"n": n} for n in range(60)])
+        gate.wait_for(2)
+        most = BYTES_IN_HAND + 2 * 900_000
+        wait_until(lambda: 900_000 * held("one:1") < most, what="what is too much to go back")
+        gate.open()
+        wait_until(all_successful, what="the end of all")
+
+    assert gate.entries == 60
+    assert not TaskAttempt.objects.exists()
 
 
 def test_a_retry_that_is_due_soon_is_run_when_it_is_due() -> None:

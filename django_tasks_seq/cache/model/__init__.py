@@ -135,9 +135,17 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     # --- what a store with claims does ---------------------------------------------------------
 
-    def claim(self, queues: Sequence[str], limit: int, lease: float, worker: Any) -> list[Claim]:
+    def claim(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        lease: float,
+        worker: Any,
+        most_bytes: int | None = None,
+    ) -> list[Claim]:
         db = self.db
-        return claims.claim(db, queues or claims.ready_queues(db), limit, lease, worker)
+        named = queues or claims.ready_queues(db)
+        return claims.claim(db, named, limit, lease, worker, most_bytes)
 
     def claim_handlers(
         self, queues: Sequence[str], limit: int, lease: float, worker: Any

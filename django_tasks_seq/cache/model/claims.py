@@ -25,25 +25,46 @@ COLUMNS = (
 # primary key, for it may take a scan for the shortest way to any first row.
 HAS_TASKS = f"(SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id ORDER BY {TASK}.task_id LIMIT 1)"
 
+NO_BOUND = 2**53
+
 DUE_HANDLER = (
     "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
 )
 
 
-def claim(
-    db: Database, queues: Sequence[str], limit: int, lease: float, worker_id: int | None
+def claim(  # noqa: PLR0917 (what `BaseJobStore.claim` is told)
+    db: Database,
+    queues: Sequence[str],
+    limit: int,
+    lease: float,
+    worker_id: int | None,
+    most_bytes: int | None = None,
 ) -> list[Claim]:
     """Claim up to *limit* READY jobs, queue after queue; within one by priority, due time and age."""
     claims: list[Claim] = []
+    room = NO_BOUND if most_bytes is None else most_bytes
     for queue in queues:
-        if len(claims) >= limit:
+        if len(claims) >= limit or (claims and room <= 0):
             break
-        pick = (
-            f"SELECT id FROM {JOB} WHERE status = '{READY}' AND {db.not_carried} AND queue = %s"
-            f" ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}"
-        )
-        claims += _take(db, pick, [queue, limit - len(claims)], lease, worker_id, to_running=True)
+        params = [queue, limit - len(claims), max(room, 1)]
+        taken = _take(db, _pick(db), params, lease, worker_id, to_running=True)
+        room -= sum(len((claim.job_payload or "").encode()) for claim in taken)
+        claims += taken
     return claims
+
+
+def _pick(db: Database) -> str:
+    """The first READY jobs of a queue, as far as the payloads before each come to less than a bound.
+
+    What is locked beyond it is let go by the same commit.
+    """
+    return f"""SELECT id FROM (
+  SELECT id, bytes, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) AS so_far FROM (
+    SELECT id, {db.bytes("payload")} AS bytes FROM {JOB}
+    WHERE status = '{READY}' AND {db.not_carried} AND queue = %s
+    ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}
+  ) AS first
+) AS weighed WHERE so_far - bytes < %s"""
 
 
 def claim_handlers(

@@ -78,6 +78,15 @@ class Database:
             return f"((julianday({column}) - julianday({self.now()})) * 86400.0)"
         return f"EXTRACT(EPOCH FROM ({column} - {self.now()}))::float8"
 
+    def bytes(self, column: str) -> str:
+        """SQL of how many bytes a text column holds; on PostgreSQL without reading what is TOASTed."""
+        size = (
+            f"length(CAST({column} AS BLOB))"
+            if self.vendor == "sqlite"
+            else f"octet_length({column})"
+        )
+        return f"COALESCE({size}, 0)"
+
     def uuid(self, value: UUID) -> Any:
         """*value* as this database's parameter."""
         return value if self.connection.features.has_native_uuid_field else value.hex

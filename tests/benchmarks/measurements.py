@@ -63,6 +63,12 @@ class Sizes:
     curve_tasks: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     curve_bytes: tuple[int, ...] = (100, 1000, 10_000, 100_000)
     peer_jobs: int = 200
+    size_jobs: int = 5000
+    # Between two vacuums a tenth of the jobs that are kept, as autovacuum's thresholds are.
+    size_turns: int = 10
+    size_bytes: int = 2000
+    failed_jobs: int = 500
+    carried_jobs: int = 100
 
     @property
     def work(self) -> str:

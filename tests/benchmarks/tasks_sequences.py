@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import string
 import time
 from typing import Any, Final
 
@@ -19,6 +21,12 @@ SLEEPING: Final = "bench_sleeping"
 AWAITING: Final = "bench_awaiting"
 AWAITING_ONCE: Final = "bench_awaiting_once"
 HEAVY: Final = "bench_heavy"
+DENSE: Final = "bench_dense"
+FAILING: Final = "bench_failing"
+CARRIED: Final = "bench_carried"
+
+# The server compresses what is large, and finds nothing to compress in this.
+DENSE_TEXT: Final = "".join(random.Random(1).choices(string.ascii_letters, k=8000))
 
 
 def noop(payload: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +67,16 @@ def weigh(payload: dict[str, Any]) -> dict[str, Any]:
     return {"count": payload["count"] + 1}
 
 
+def dense(payload: dict[str, Any]) -> dict[str, Any]:
+    """The same as `sized`, up to 8,000 bytes that cannot be compressed."""
+    return {**sized(payload), "text": DENSE_TEXT[: payload["bytes"] - 40]}
+
+
+def fail(payload: dict[str, Any]) -> None:
+    """Raise, with a message as a library writes it."""
+    raise ConnectionError(f"HTTPSConnectionPool(host='api.example.com', port=443): {payload}")
+
+
 def sequence_of(tasks: int) -> str:
     """Name of the sequence of so many tasks that do nothing."""
     return SEQUENCE if tasks == TASKS else f"{SEQUENCE}_{tasks}"
@@ -75,6 +93,15 @@ _register(SLEEPING, sleep)
 _register(AWAITING, wait)
 _register(AWAITING_ONCE, wait, 1)
 _register(HEAVY, weigh, 1)
+_register(DENSE, dense)
+_register(FAILING, fail, 1)
+register_sequence(
+    TaskSequence(
+        CARRIED,
+        tasks=[(f"task_{number}", noop) for number in range(TASKS)],
+        start_task_handler="django_tasks_seq.handlers.InlineStartTaskHandler",
+    )
+)
 register_sequence(
     TaskSequence(
         ATOMIC, tasks=[TaskSpec(f"task_{number}", write, atomic=True) for number in range(TASKS)]

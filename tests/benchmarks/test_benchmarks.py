@@ -66,6 +66,11 @@ SIZES = {
     "curve-workers": 2,
     "curve-tasks": 2,
     "curve-bytes": 100,
+    "size-jobs": 2 * JOBS,
+    "size-turns": 2,
+    "size-bytes": 2000,
+    "failed-jobs": 3,
+    "carried-jobs": 2,
 }
 
 
@@ -160,6 +165,21 @@ def test_the_curves_are_drawn_from_the_figures(ran: Ran) -> None:
         if connection.vendor == "postgresql"
         else {}
     )
+
+
+@pytest.mark.postgresql
+def test_the_bytes_of_each_kind_of_row_are_given(ran: Ran) -> None:
+    """A row takes what its parts take; large results are kept beside their rows."""
+    _, figures, _, _ = ran
+
+    sized = {one["work"]: one["medians"] for one in figures["measured"]}
+    kept, large = sized["rows kept"], sized["rows with results of 2,000 bytes"]
+    parts = [kept[f"task_{part}_bytes"] for part in ("heap", "toast", "index")]
+
+    assert kept["task_bytes"] == pytest.approx(sum(parts))
+    assert kept["task_heap_bytes"] > 0
+    assert large["task_toast_bytes"] > kept["task_toast_bytes"]
+    assert sized["rows of what went wrong"]["traceback_bytes"] > 0
 
 
 @pytest.mark.postgresql

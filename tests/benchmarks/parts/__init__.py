@@ -17,6 +17,7 @@ from tests.benchmarks.parts import (
     memory,
     peers,
     processes,
+    size,
     sqlite,
     starting,
     throughput,
@@ -37,6 +38,7 @@ ON_POSTGRESQL: Final[Mapping[str, Part]] = {
     "atomic": atomic.measurements,
     "waiting": waiting.measurements,
     "curves": curves.measurements,
+    "size": size.measurements,
     "peers": peers.measurements,
 }
 ON_SQLITE: Final[Mapping[str, Part]] = {"sqlite": sqlite.measurements}

@@ -7,6 +7,7 @@ from django.db import connection, transaction
 
 from django_tasks_seq import executor
 from django_tasks_seq.cache.changes import Claim, Held, Report
+from django_tasks_seq.engine import options_from_settings
 from django_tasks_seq.status import TaskStatusManager
 from tests.counting import cost
 from tests.database.conftest import Declare
@@ -80,6 +81,40 @@ def test_a_claim_is_one_statement(declare: Declare) -> None:
 
     assert len(claims) == 50
     assert spent == (["UPDATE"], 1)
+
+
+def test_a_worker_that_is_behind_does_not_ask_again_which_queues_there_are(
+    declare: Declare,
+) -> None:
+    """On all queues a claim asks for their names first; after a full one the next does not."""
+    declare(same)
+    executor.start_many("probe", range(30))
+    store = executor.store()
+    worker = store.enter(options_from_settings().introduction())
+    spent = []
+    for _ in range(3):
+        with cost() as turn:
+            assert len(store.claim([], 10, 60, worker)) == 10
+        spent.append(turn)
+
+    assert spent == [(["SELECT", "UPDATE"], 1), (["UPDATE"], 1), (["UPDATE"], 1)]
+
+
+def test_a_queue_that_is_new_is_found_when_the_others_do_not_fill_a_claim(
+    declare: Declare,
+) -> None:
+    """Names that are remembered are asked first, not only: what they leave is filled from others."""
+    declare(same)
+    executor.start_many("probe", range(15))
+    store = executor.store()
+    worker = store.enter(options_from_settings().introduction())
+    assert len(store.claim([], 10, 60, worker)) == 10
+    executor.start_many("probe", range(5), queue="new")
+
+    claims = store.claim([], 10, 60, worker)
+
+    assert sorted(claim.queue for claim in claims) == ["default"] * 5 + ["new"] * 5
+    assert store.claim([], 10, 60, worker) == []
 
 
 def test_a_claim_of_begun_jobs_reads_where_they_stand(declare: Declare) -> None:

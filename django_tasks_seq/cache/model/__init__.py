@@ -29,7 +29,7 @@ from ..changes import (
     Write,
 )
 from ..retention import Prunable, PrunableCount, Pruned
-from . import adding, claims, documents, notifying, pruning, upkeep, workers, writes
+from . import adding, any_queue, claims, documents, notifying, pruning, upkeep, workers, writes
 from .listening import Listener
 from .sql import Database
 
@@ -50,6 +50,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def __init__(self, alias: str | None = None) -> None:
         self._alias = alias
+        self._busy = any_queue.BusyQueues()
 
     @property
     def db(self) -> Database:
@@ -144,8 +145,9 @@ class ModelTaskCacheHandler(BaseJobStore):
         most_bytes: int | None = None,
     ) -> list[Claim]:
         db = self.db
-        named = queues or claims.ready_queues(db)
-        return claims.claim(db, named, limit, lease, worker, most_bytes)
+        if queues:
+            return claims.claim(db, queues, limit, lease, worker, most_bytes)
+        return any_queue.claim(db, self._busy, limit, lease, worker, most_bytes)
 
     def claim_handlers(
         self, queues: Sequence[str], limit: int, lease: float, worker: Any
@@ -173,6 +175,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def leave(self, worker_id: int | None) -> None:
         if worker_id is not None:
+            self._busy.forget(worker_id)
             workers.leave(self.db, worker_id)
 
     def listener(self) -> Listener | None:

@@ -6,6 +6,7 @@ import functools
 import json
 import random
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -48,9 +49,14 @@ def claim(  # noqa: PLR0917 (what `BaseJobStore.claim` is told)
             break
         params = [queue, limit - len(claims), max(room, 1)]
         taken = _take(db, _pick(db), params, lease, worker_id, to_running=True)
-        room -= sum(len((claim.job_payload or "").encode()) for claim in taken)
+        room -= weight(taken)
         claims += taken
     return claims
+
+
+def weight(claims: Iterable[Claim]) -> int:
+    """Bytes of their jobs' payloads."""
+    return sum(len((claim.job_payload or "").encode()) for claim in claims)
 
 
 def _pick(db: Database) -> str:
@@ -182,7 +188,7 @@ def _take(
         f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}, -{db.seconds_until('started_at')}",
         [worker_id, *leases, *params],
     )
-    rows.sort(key=lambda row: (row[15], row[16], str(row[0])))
+    rows.sort(key=itemgetter(15, 16, 0))
     claims = [_claim(db, row) for row in rows]
     place(
         db,

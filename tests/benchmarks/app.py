@@ -57,7 +57,8 @@ def work(sequence: str = SEQUENCE, first: int = 0, **options: Any) -> dict[str, 
 def outcome(sequence: str, first: int = 0) -> dict[str, Any]:
     """What is committed, and the time from the first claim to the end of the last task.
 
-    *first_seconds* is the same for the first so many jobs that ended.
+    *first_seconds* is the same for so many tasks as the first so many jobs have: when those jobs have
+    ended, others have been run beside them, whose tasks are done as well.
     """
     from django.db.models import F, Max, Min, Window
     from django.db.models.functions import Lag
@@ -79,8 +80,9 @@ def outcome(sequence: str, first: int = 0) -> dict[str, Any]:
         "seconds": (span["over"] - span["began"]).total_seconds(),
     }
     if first and found["jobs"] >= first:
-        ends = ended.order_by("finished_at").values_list("finished_at", flat=True)
-        found["first_seconds"] = (ends[first - 1] - span["began"]).total_seconds()
+        ends = tasks.order_by("finished_at").values_list("finished_at", flat=True)
+        many = first * found["outcomes"] // found["jobs"]
+        found["first_seconds"] = (ends[many - 1] - span["began"]).total_seconds()
     return found
 
 

@@ -16,23 +16,28 @@ from tests.benchmarks.tasks_sequences import CARRIED, SEQUENCE
 
 # By its thresholds autovacuum would come about as often; it wakes once a minute.
 VACUUM: Final = "VACUUM django_tasks_seq_job, django_tasks_seq_taskstatus"
-# Old jobs lie on pages that were not touched for long: the first change of each is logged as a whole.
+# Behind one, the first change of each page logs the page as a whole.
 CHECKPOINT: Final = "CHECKPOINT"
 
 
-def turn(jobs: int, turns: int, concurrency: int, kept: int | None = None) -> dict[str, Any]:
+def turn(
+    jobs: int, turns: int, concurrency: int, kept: int | None = None, is_old: bool = False
+) -> dict[str, Any]:
     """*turns* times: queue so many jobs, work, prune all but the newest *kept* or so, vacuum.
 
-    Returns what is there then, and how many jobs were pruned.
+    With *is_old* as if each followed long after the other. Returns what is there then, and how many
+    jobs were pruned.
     """
     pruned = 0
     for _ in range(turns):
         queue(jobs)
         call_command("run_task_worker", burst=True, verbosity=0, concurrency=concurrency)
         with connection.cursor() as cursor:
-            if kept is not None:
+            if is_old:
                 cursor.execute(CHECKPOINT)
+            if kept is not None:
                 pruned += prune(kept)["jobs"]
+            if is_old:
                 cursor.execute(CHECKPOINT)
             cursor.execute(VACUUM)
     return {**outcome(SEQUENCE), "pruned": pruned}

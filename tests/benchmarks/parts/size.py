@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 import psycopg
@@ -29,8 +30,8 @@ STATEMENT: Final = """
     FROM pg_class c, coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast(size)
     WHERE c.oid = '{table}'::regclass"""
 
-# So many times all jobs that are kept are replaced by new ones.
-TURNOVERS: Final = 3
+# Twice all jobs that are kept are replaced by new ones: at once, and as if they had become old.
+TURNOVERS: Final = (False, True)
 
 
 @dataclass(frozen=True)
@@ -61,31 +62,32 @@ def measurements(bench: Bench) -> Iterator[Measurement]:
 
 
 def _kept(bench: Bench) -> Figures:
-    """As many jobs as are to be kept; as many again, `TURNOVERS` times, while the oldest go; at last all go."""
+    """As many jobs as are to be kept; twice as many again while the oldest go; at last all of them go."""
     databases, sizes = on_postgresql(bench), bench.sizes
     jobs, turns = sizes.size_jobs, sizes.size_turns
     run = partial(measure, "life", "turn", jobs=jobs // turns, turns=turns, concurrency=CONCURRENCY)
     with bench.fresh(bench.migrated) as url:
-        empty = _sizes(url)
+        empty = _tables(url)
         counted(run(url), jobs, TASKS)
-        stages, there = [_sizes(url)], jobs
-        before = databases.cost(url)
-        for _ in range(TURNOVERS):
-            found = run(url, kept=jobs)
+        stages, costs, there = [_tables(url)], [databases.cost(url)], jobs
+        for is_old in TURNOVERS:
+            found = run(url, kept=jobs, is_old=is_old)
             there += jobs - found["pruned"]
             counted(found, there, TASKS)
-            stages.append(_sizes(url))
-        cost = databases.cost(url) - before
+            stages.append(_tables(url))
+            costs.append(databases.cost(url))
         pruned = measure("life", "prune", url)
     if pruned["tasks"] != there * TASKS:
         raise RunFailedError(f"{there * TASKS} task statuses were to be pruned: {pruned}")
-    full, once, *_, last = (_bytes_a_job(empty, stage) for stage in stages)
+    full, once, twice = (_bytes_a_job(empty, stage) for stage in stages)
+    young, old = (after - before for before, after in pairwise(costs))
     return {
         **_bytes_a_row("job", empty, stages[0]),
         **_bytes_a_row("task", empty, stages[0]),
         "grown_percent_at_first": 100 * (once / full - 1),
-        "grown_percent_later": 100 * (last / once - 1),
-        "whole_life_wal_bytes_per_task": cost.wal_bytes / (TURNOVERS * jobs * TASKS),
+        "grown_percent_then": 100 * (twice / once - 1),
+        "life_wal_bytes_per_task": young.wal_bytes / (jobs * TASKS),
+        "life_wal_bytes_per_task_behind_checkpoints": old.wal_bytes / (jobs * TASKS),
         "pruned_jobs_per_second": pruned["jobs"] / pruned["seconds"],
         "pruned_jobs_per_second_by_a_worker": pruned["jobs"] / pruned["worker_seconds"],
     }
@@ -97,7 +99,7 @@ def _large(bench: Bench) -> Figures:
     with bench.fresh(queued) as url:
         found = measure("app", "work", url, sequence=DENSE, concurrency=CONCURRENCY)
         counted(found, jobs, TASKS)
-        empty, full = _sizes(bench.migrated), _sizes(url)
+        empty, full = _tables(bench.migrated), _tables(url)
     return {**_bytes_a_row("job", empty, full), **_bytes_a_row("task", empty, full)}
 
 
@@ -110,7 +112,7 @@ def _failed(bench: Bench) -> Figures:
         traceback = on_postgresql(bench).count(
             url, "SELECT avg(octet_length(traceback)) FROM django_tasks_seq_taskattempt"
         )
-        empty, full = _sizes(bench.migrated), _sizes(url)
+        empty, full = _tables(bench.migrated), _tables(url)
     if (full["attempt"].rows, full["event"].rows) != (jobs, jobs):
         raise RunFailedError(f"{jobs} attempts and {jobs} events were to be there: {full}")
     return {
@@ -128,7 +130,7 @@ def _carried(bench: Bench) -> Figures:
         return work_figures(found, jobs, databases.cost(url) - before)
 
 
-def _sizes(url: str) -> Tables:
+def _tables(url: str) -> Tables:
     with psycopg.connect(url, autocommit=True) as db:
         return {
             name: Size(*map(int, row))

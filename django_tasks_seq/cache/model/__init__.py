@@ -29,7 +29,8 @@ from ..changes import (
     Write,
 )
 from ..retention import Prunable, PrunableCount, Pruned
-from . import adding, any_queue, claims, documents, notifying, pruning, upkeep, workers, writes
+from . import adding, claims, documents, notifying, pruning, upkeep, workers, writes
+from .frontier import Frontier
 from .listening import Listener
 from .sql import Database
 
@@ -50,7 +51,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def __init__(self, alias: str | None = None) -> None:
         self._alias = alias
-        self._busy = any_queue.BusyQueues()
+        self._frontiers: dict[int, Frontier] = {}
 
     @property
     def db(self) -> Database:
@@ -145,9 +146,10 @@ class ModelTaskCacheHandler(BaseJobStore):
         most_bytes: int | None = None,
     ) -> list[Claim]:
         db = self.db
-        if queues:
-            return claims.claim(db, queues, limit, lease, worker, most_bytes)
-        return any_queue.claim(db, self._busy, limit, lease, worker, most_bytes)
+        # Whom nobody knows has no frontier that would last.
+        known = Frontier() if worker is None else self._frontiers.setdefault(worker, Frontier())
+        wanted = claims.Wanted(limit, lease, worker, most_bytes)
+        return claims.claim(db, known, queues, wanted)
 
     def claim_handlers(
         self, queues: Sequence[str], limit: int, lease: float, worker: Any
@@ -175,7 +177,7 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def leave(self, worker_id: int | None) -> None:
         if worker_id is not None:
-            self._busy.forget(worker_id)
+            self._frontiers.pop(worker_id, None)
             workers.leave(self.db, worker_id)
 
     def listener(self) -> Listener | None:

@@ -6,6 +6,7 @@ import functools
 import json
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Claim, TaskRow
+from .frontier import Frontier
 from .sql import JOB, TASK, Database, listed, marks
 
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
@@ -33,41 +35,74 @@ DUE_HANDLER = (
 )
 
 
-def claim(  # noqa: PLR0917 (what `BaseJobStore.claim` is told)
-    db: Database,
-    queues: Sequence[str],
-    limit: int,
-    lease: float,
-    worker_id: int | None,
-    most_bytes: int | None = None,
-) -> list[Claim]:
-    """Claim up to *limit* READY jobs, queue after queue; within one by priority, due time and age."""
-    claims: list[Claim] = []
-    room = NO_BOUND if most_bytes is None else most_bytes
-    for queue in queues:
-        if len(claims) >= limit or (claims and room <= 0):
-            break
-        params = [queue, limit - len(claims), max(room, 1)]
-        taken = _take(db, _pick(db), params, lease, worker_id, to_running=True)
-        room -= weight(taken)
-        claims += taken
-    return claims
+@dataclass
+class Wanted:
+    """A worker's claim: so many jobs for *lease* seconds, with payloads of so many bytes (None: any)."""
+
+    limit: int
+    lease: float
+    worker_id: int | None
+    most_bytes: int | None = None
+    taken: list[Claim] = field(default_factory=list)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it has enough."""
+        is_heavy = self.most_bytes is not None and self.most_bytes <= 0 and bool(self.taken)
+        return len(self.taken) >= self.limit or is_heavy
+
+    @property
+    def left(self) -> int:
+        """How many jobs it may still take."""
+        return self.limit - len(self.taken)
+
+    @property
+    def bound(self) -> int:
+        """The weight that what is taken next must not have reached; the first job always is taken."""
+        return NO_BOUND if self.most_bytes is None else max(self.most_bytes, 1)
+
+    def take(self, claims: list[Claim]) -> None:
+        """Add these."""
+        self.taken += claims
+        if self.most_bytes is not None:
+            self.most_bytes -= sum(len((claim.job_payload or "").encode()) for claim in claims)
 
 
-def weight(claims: Iterable[Claim]) -> int:
-    """Bytes of their jobs' payloads."""
-    return sum(len((claim.job_payload or "").encode()) for claim in claims)
+def claim(db: Database, frontier: Frontier, queues: Sequence[str], wanted: Wanted) -> list[Claim]:
+    """Claim READY jobs, queue after queue (none named: of all); within one by priority and due time."""
+    frontier.renew()
+    for queue in queues or frontier.names():
+        _claim_of(db, frontier, queue, wanted)
+    if not queues and not wanted.is_filled:
+        for queue in ready_queues(db):
+            _claim_of(db, frontier, queue, wanted)
+    return wanted.taken
 
 
-def _pick(db: Database) -> str:
+def _claim_of(db: Database, frontier: Frontier, queue: str, wanted: Wanted) -> None:
+    for start in frontier.starts(queue):
+        if wanted.is_filled:
+            return
+        pick, limit = _pick(db, behind=start is not None), wanted.left
+        params = [queue, *(start or ()), limit, wanted.bound]
+        rows = _take_rows(db, pick, params, wanted.lease, wanted.worker_id)
+        wanted.take(_claims(db, rows))
+        if len(rows) < limit:
+            frontier.places.pop(queue, None)
+        else:
+            frontier.places[queue] = (rows[-1][15], rows[-1][16], rows[-1][0])
+
+
+def _pick(db: Database, *, behind: bool = False) -> str:
     """The first READY jobs of a queue, as far as the payloads before each come to less than a bound.
 
-    What is locked beyond it is let go by the same commit.
+    What is locked beyond it is let go by the same commit. *behind* a row: rank, due time and id.
     """
+    after = " AND (rank, run_after, id) > (%s, %s, %s)" if behind else ""
     return f"""SELECT id FROM (
   SELECT id, bytes, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) AS so_far FROM (
     SELECT id, {db.bytes("payload")} AS bytes FROM {JOB}
-    WHERE status = '{READY}' AND {db.not_carried} AND queue = %s
+    WHERE status = '{READY}' AND {db.not_carried} AND queue = %s{after}
     ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}
   ) AS first
 ) AS weighed WHERE so_far - bytes < %s"""
@@ -83,7 +118,7 @@ def claim_handlers(
         f"SELECT id FROM {JOB} WHERE {due} AND {db.not_carried}{among}"
         f" ORDER BY run_after LIMIT %s{db.skip_locked}"
     )
-    return _take(db, pick, [*queues, limit], lease, worker_id, to_running=False)
+    return _claims(db, _take_rows(db, pick, [*queues, limit], lease, worker_id, to_running=False))
 
 
 def ready_queues(db: Database) -> list[str]:
@@ -97,10 +132,8 @@ def ready_queues(db: Database) -> list[str]:
         " SELECT name FROM q WHERE name IS NOT NULL",
         (),
     )
-    names = [name for (name,) in rows]
     # In another order each time, so that a full queue does not starve those behind it.
-    random.shuffle(names)
-    return names
+    return random.sample([name for (name,) in rows], len(rows))
 
 
 def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim | str:
@@ -125,7 +158,7 @@ def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim |
                     "not_next" if standing is None or task_id not in _done(db, job_id) else "done"
                 )
         pick = f"SELECT id FROM {JOB} WHERE id = %s"
-        return _take(db, pick, [db.uuid(job_id)], lease, None, to_running=handler is None)[0]
+        return _take(db, pick, [db.uuid(job_id)], lease, to_running=handler is None)[0]
 
 
 def _refusal(row: Sequence[Any], handler: str | None) -> str:
@@ -163,15 +196,21 @@ def _standing(db: Database, job_id: UUID) -> str | None:
 
 
 def _take(
+    db: Database, pick: str, params: list[Any], lease: float, *, to_running: bool
+) -> list[Claim]:
+    return _claims(db, _take_rows(db, pick, params, lease, None, to_running=to_running))
+
+
+def _take_rows(
     db: Database,
     pick: str,
     params: list[Any],
     lease: float,
     worker_id: int | None,
     *,
-    to_running: bool,
-) -> list[Claim]:
-    """Raise the token of the jobs that *pick* selects, and read where each stands."""
+    to_running: bool = True,
+) -> list[tuple[Any, ...]]:
+    """Raise the token of the jobs that *pick* selects; their rows, the most urgent first."""
     fields = (
         f"status = '{RUNNING}', started_at = COALESCE(started_at, {db.now()})"
         if to_running
@@ -189,6 +228,11 @@ def _take(
         [worker_id, *leases, *params],
     )
     rows.sort(key=itemgetter(15, 16, 0))
+    return rows
+
+
+def _claims(db: Database, rows: Sequence[tuple[Any, ...]]) -> list[Claim]:
+    """What *rows* say, and where each job stands."""
     claims = [_claim(db, row) for row in rows]
     place(
         db,

@@ -1,9 +1,11 @@
 """How many statements a start, a claim, a checkpoint and `execute_task` cost: exactly."""
 
+import math
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from django_tasks_seq import executor
 from django_tasks_seq.cache.changes import Claim, Held, Report
@@ -89,13 +91,14 @@ def test_a_worker_that_is_behind_does_not_ask_again_which_queues_there_are(
     """On all queues a claim asks for their names first; after a full one the next does not."""
     declare(same)
     executor.start_many("probe", range(30))
-    store = executor.store()
+    store: Any = executor.store()
     worker = store.enter(options_from_settings().introduction())
     spent = []
     for _ in range(3):
         with cost() as turn:
             assert len(store.claim([], 10, 60, worker)) == 10
         spent.append(turn)
+        store._frontiers[worker].until = math.inf
 
     assert spent == [(["SELECT", "UPDATE"], 1), (["UPDATE"], 1), (["UPDATE"], 1)]
 
@@ -106,15 +109,42 @@ def test_a_queue_that_is_new_is_found_when_the_others_do_not_fill_a_claim(
     """Names that are remembered are asked first, not only: what they leave is filled from others."""
     declare(same)
     executor.start_many("probe", range(15))
-    store = executor.store()
+    store: Any = executor.store()
     worker = store.enter(options_from_settings().introduction())
     assert len(store.claim([], 10, 60, worker)) == 10
+    store._frontiers[worker].until = math.inf
     executor.start_many("probe", range(5), queue="new")
 
     claims = store.claim([], 10, 60, worker)
 
     assert sorted(claim.queue for claim in claims) == ["default"] * 5 + ["new"] * 5
     assert store.claim([], 10, 60, worker) == []
+
+
+def test_a_worker_that_is_behind_goes_on_where_its_last_claim_began(declare: Declare) -> None:
+    """Behind a full claim nothing is passed over: what is more urgent comes when its time is over."""
+    declare(same)
+    jobs = executor.start_many("probe", range(40))
+    store: Any = executor.store()
+    worker = store.enter(options_from_settings().introduction())
+
+    def claim(number: int) -> list[Any]:
+        return [one.job_id for one in store.claim(["default"], number, 60, worker)]
+
+    assert claim(10) == [job.pk for job in jobs[:10]]
+    frontier = store._frontiers[worker]
+    frontier.until = math.inf
+    urgent = executor.start_sequence("probe", priority=50)
+    with CaptureQueriesContext(connection) as sent:
+        assert claim(10) == [job.pk for job in jobs[10:20]]
+    assert "(rank, run_after, id) > (" in sent.captured_queries[0]["sql"]
+    frontier.until = 0.0
+    assert claim(10) == [urgent.pk, *(job.pk for job in jobs[20:29])]
+    frontier.until = math.inf
+    later = executor.start_sequence("probe", priority=60)
+    with cost() as spent:
+        assert claim(20) == [*(job.pk for job in jobs[29:]), later.pk]
+    assert spent == (["UPDATE", "UPDATE"], 2)
 
 
 def test_a_claim_of_begun_jobs_reads_where_they_stand(declare: Declare) -> None:

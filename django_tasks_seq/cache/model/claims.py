@@ -90,7 +90,9 @@ def _claim_of(db: Database, frontier: Frontier, queue: str, wanted: Wanted) -> N
         if len(rows) < limit:
             frontier.places.pop(queue, None)
         else:
-            frontier.places[queue] = (rows[-1][15], rows[-1][16], rows[-1][0])
+            # Not behind the last: whoever passes by dead entries marks them, and that is to be done
+            # bit by bit.
+            frontier.places[queue] = (rows[0][15], rows[0][16], rows[0][0])
 
 
 def _pick(db: Database, *, behind: bool = False) -> str:

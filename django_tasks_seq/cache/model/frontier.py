@@ -1,4 +1,4 @@
-"""How far a worker's claims have come: the next go on from there, for a moment.
+"""Where a worker's claims have come to: the next go on from there, for a moment.
 
 A claimed row leaves a dead entry in the claim's index until the next VACUUM. A claim from the head of
 its queue passes by all of them: after 600 claims of 128 jobs that took a fifth of its time, and to
@@ -23,7 +23,7 @@ SPAN = 0.25
 
 @dataclass
 class Frontier:
-    """The queues that have filled a worker's claims, each with the last row that it took of it."""
+    """The queues that have filled a worker's claims, each with the first row of the last claim of it."""
 
     places: dict[str, Place] = field(default_factory=dict)
     until: float = 0.0
@@ -40,6 +40,6 @@ class Frontier:
             self.until = now + SPAN
 
     def starts(self, queue: str) -> Sequence[Place | None]:
-        """Where to look for a queue's jobs: behind what was taken, then from its head (None)."""
+        """Where to look for a queue's jobs: from what was taken last, then from its head (None)."""
         known = self.places.get(queue)
         return [None] if known is None else [known, None]

@@ -10,13 +10,14 @@ DEV := $(VENV)/.installed-dev
 EXAMPLE := $(VENV)/.installed-example
 MANAGE := $(BIN)/python manage.py
 POSTGRES := $(BIN)/python -m tests.servers.postgres
+CHAOS_TESTS := $(BIN)/python -m pytest tests/chaos -o faulthandler_timeout=600 $(PYTEST_ARGS)
 # One data file per process and environment, so that two environments can be tested side by side.
 export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help test test-sqlite test-postgres coverage coverage-erase lint format types \
-	migrations-check demo serve bench bench-charts clean
+	migrations-check chaos demo serve bench bench-charts clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -50,6 +51,15 @@ types: $(DEV) ## mypy, strict
 
 migrations-check: $(DEV) ## no model change without its migration
 	DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
+
+# A run that fails does not keep the others, nor the table, from coming.
+chaos: $(DEV) ## the reliability suite in full, on PostgreSQL and on SQLite, under 10 minutes
+	rm -rf build/chaos
+	ended=0; \
+	CHAOS=full $(POSTGRES) -- $(CHAOS_TESTS) || ended=1; \
+	CHAOS=full env -u DATABASE_URL $(CHAOS_TESTS) || ended=1; \
+	$(BIN)/python -m tests.chaos.report || ended=1; \
+	exit $$ended
 
 demo: $(EXAMPLE) ## the example shop from an empty database to the last invoice
 	$(MANAGE) demo

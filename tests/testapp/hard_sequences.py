@@ -156,3 +156,12 @@ declare("success_killer", ("only", chain_link), success_handler=KillOnce)
 declare("error_killer", ("only", fail), error_handler=KillAlways)
 declare("fails", ("always", fail))
 declare("abandoned", TaskSpec("stuck", wait_for_file, timeout=0.2))
+# What the release before has under this name stands in tests/chaos/releases.py.
+declare(
+    "reshaped",
+    TaskSpec("last", atomic_link, atomic=True),
+    ("new", chain_link),
+    TaskSpec("charge_card", chain_link, aliases=["charge"]),
+    ("kept", wait_for_file),
+    version=2,
+)

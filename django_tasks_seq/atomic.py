@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db import OperationalError, transaction
 
+from .cache.transient import TRIES, is_transient
 from .choices import AttemptOutcome
 from .conf import get_config
 from .outcomes import Committed, Gone, Outcome, Raised, Returned
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from .task_call import TaskCall
 
 logger = logging.getLogger("django_tasks_seq.executor")
-# A deadlock or a serialization failure rolled everything back, so the task has not happened yet.
-TRIES = 10
-TRANSIENT_SQLSTATES = ("40P01", "40001")
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 
 
@@ -41,7 +39,8 @@ def run_atomic(attempt: TaskCall) -> Outcome:
     """Call the task and write its outcome in one transaction of this thread's own connection."""
     outcome = _once(attempt)
     for _ in range(TRIES - 1):
-        if not (isinstance(outcome, Raised) and is_transient(outcome.error)):
+        # Everything was rolled back, so the task has not happened yet.
+        if not (isinstance(outcome, Raised) and _may_succeed_again(outcome.error)):
             break
         if attempt.abandoned:
             return Gone()
@@ -86,11 +85,9 @@ def _call_and_write(attempt: TaskCall) -> Committed:
     return Committed(outcome.text, outcome.value, applied.done[job_id])
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether the database gave up on a transaction that may succeed when run again."""
-    if not isinstance(error, OperationalError):
-        return False
-    cause = error.__cause__
-    if getattr(cause, "sqlstate", None) in TRANSIENT_SQLSTATES:
-        return True
-    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+def _may_succeed_again(error: BaseException) -> bool:
+    """Whether the database gave the transaction up; on SQLite somebody else was writing."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return is_transient(error) or (
+        isinstance(error, OperationalError) and code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+    )

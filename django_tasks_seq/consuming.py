@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from . import announcements
 from .attempt import MANAGER, Attempt
-from .cache.base import BaseJobStore
+from .cache.base import BaseJobStore, deadline
 from .cache.changes import Applied, Change, Claim, Failure, Held, Write
 from .choices import AttemptOutcome
 from .conf import get_config
@@ -55,7 +55,8 @@ class TaskRun:
 
 def execute(store: BaseJobStore, job_id: UUID, task_id: str) -> TaskRun:
     """Claim, run, checkpoint, give the claim up, announce what is due; see `executor.execute_task`."""
-    claim = store.claim_job(job_id, task_id, get_config().lease_seconds, worker_name())
+    with _watching(store):
+        claim = store.claim_job(job_id, task_id, get_config().lease_seconds, worker_name())
     if isinstance(claim, str):
         return TaskRun(ran=False, reason=claim)
     try:
@@ -169,7 +170,8 @@ def _apply(store: BaseJobStore, write: Write) -> Applied:
     give_up_at = time.monotonic() + get_config().lease_seconds
     while True:
         try:
-            applied = store.apply([write], worker_name())
+            with _watching(store):
+                applied = store.apply([write], worker_name())
         except (OperationalError, InterfaceError) as error:
             connection = connections[get_config().database]
             if connection.in_atomic_block:
@@ -183,6 +185,11 @@ def _apply(store: BaseJobStore, write: Write) -> Applied:
         if not applied.busy:
             return applied
         time.sleep(BUSY_PAUSE)
+
+
+def _watching(store: BaseJobStore) -> AbstractContextManager[None]:
+    """Around statements of ours alone: the task's own, on the same connection, take their time."""
+    return store.watching(deadline(get_config().lease_seconds))
 
 
 def worker_name() -> str:
@@ -213,7 +220,7 @@ class Renewer:
             self._calls[call.claim.job_id] = call
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
-                    target=self._run, name="tasks-seq-renewer", daemon=True
+                    target=self._run, args=(call.store,), name="tasks-seq-renewer", daemon=True
                 )
                 self._thread.start()
         try:
@@ -222,7 +229,12 @@ class Renewer:
             with self._lock:
                 self._calls.pop(call.claim.job_id, None)
 
-    def _run(self) -> None:
+    def _run(self, store: BaseJobStore) -> None:
+        with store.bookkeeping(deadline(get_config().lease_seconds)):
+            self._renew_all()
+        connections.close_all()
+
+    def _renew_all(self) -> None:
         """Until nothing is left to renew; the next attempt starts another thread."""
         while True:
             # Often enough for a short lease.
@@ -237,7 +249,6 @@ class Renewer:
             except Exception:
                 logger.exception("leases could not be renewed")
                 connections.close_all()
-        connections.close_all()
 
 
 def renew(calls: list[Attempt]) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from .cache.base import BaseJobStore
+from .cache.base import BaseJobStore, deadline
 from .cache.changes import Due
 from .conf import get_config
 from .handlers import start_handler_for
@@ -52,7 +52,9 @@ def send(store: BaseJobStore, job_ids: Sequence[UUID]) -> None:
     from . import executor  # noqa: F401
 
     for start in range(0, len(job_ids), BATCH):
-        for due in store.due(job_ids[start : start + BATCH]):
+        with store.watching(deadline(get_config().lease_seconds)):
+            found = store.due(job_ids[start : start + BATCH])
+        for due in found:
             _call(due)
 
 

@@ -26,6 +26,9 @@ from .retention import Prunable, PrunableCount, Pruned
 
 Decide = Callable[[Snapshot], Change]
 
+# Seconds. Below the shortest, a busy machine would be taken for a broken one.
+LONGEST_DEADLINE, SHORTEST_DEADLINE = 10.0, 2.0
+
 
 def job_key(job_id: UUID) -> str:
     """Key of a job's document: `job:<uuid>`."""
@@ -35,6 +38,17 @@ def job_key(job_id: UUID) -> str:
 def task_key(job_id: UUID, task_id: str) -> str:
     """Key of a task status's document: `job:<uuid>:<task_id>`."""
     return f"job:{job_id}:{task_id}"
+
+
+def deadline(lease: float) -> float:
+    """Seconds that a statement may take, under leases of so many.
+
+    A lease is renewed when a third of it has passed: a statement that hangs leaves time for that.
+
+    >>> deadline(60.0), deadline(15.0), deadline(1.0)
+    (10.0, 5.0, 2.0)
+    """
+    return max(SHORTEST_DEADLINE, min(LONGEST_DEADLINE, lease / 3))
 
 
 class BaseTaskCacheHandler(ABC):
@@ -91,6 +105,14 @@ class BaseJobStore(BaseTaskCacheHandler):
 
     def together(self) -> AbstractContextManager[Any]:
         """What is added inside is added as a whole or not at all, where the store can do that."""
+        return nullcontext()
+
+    def watching(self, seconds: float) -> AbstractContextManager[None]:
+        """Within, each statement of this thread ends in so many seconds, if need be by an error."""
+        return nullcontext()
+
+    def bookkeeping(self, seconds: float) -> AbstractContextManager[None]:
+        """`watching`, on a thread that asks its databases nothing else: its connection is our own."""
         return nullcontext()
 
     @abstractmethod

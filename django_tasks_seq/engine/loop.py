@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from django.db import InterfaceError, InternalError, OperationalError, connections
 
-from ..cache.base import BaseJobStore
+from ..cache.base import BaseJobStore, deadline
 from ..conf import get_config
 from .claiming import Claiming
 from .committer import Committer
@@ -40,7 +40,8 @@ GLANCE = 0.005
 # A job that is due cannot be claimed while somebody holds its row.
 HELD_PAUSE = 0.05
 LONGEST_WAIT_IN_HAND = 1.0
-LONGEST_BACKOFF = 5.0
+# Claims go on within five seconds after the database is back.
+LONGEST_BACKOFF = 3.0
 # After the drain limit: time to write what is released. Without a database nothing is waited for.
 LAST_WORDS = 0.5
 EXIT_ABANDONED = 75
@@ -95,19 +96,20 @@ class Engine:
 
     def run(self) -> int:
         """Work until stopped or, with `burst` and the like, until nothing is due; the exit code."""
-        self.claiming.worker_id = self.store.enter(self.options.introduction())
-        try:
-            self.work()
-            self._sign_off()
-        except Exception:
-            self._give_up()
-            raise
-        finally:
-            self.maintenance.pruning.close()
-            self.runner.close()
-            self.teller.close()
-            if self.listener is not None:
-                self.listener.close()
+        with self.store.bookkeeping(deadline(self.options.lease)):
+            self.claiming.worker_id = self.store.enter(self.options.introduction())
+            try:
+                self.work()
+                self._sign_off()
+            except Exception:
+                self._give_up()
+                raise
+            finally:
+                self.maintenance.pruning.close()
+                self.runner.close()
+                self.teller.close()
+                if self.listener is not None:
+                    self.listener.close()
         return self.exit_code
 
     def work(self) -> None:

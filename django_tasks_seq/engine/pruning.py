@@ -31,6 +31,8 @@ REST = 19.0
 # Jobs that cannot be deleted are tried one by one, so many at most.
 MOST_REFUSED = 100
 JOIN_SECONDS = 5.0
+# A statement that is not answered by then never will be; a very large job takes its time.
+PATIENCE = 600.0
 
 
 class Pruning:
@@ -69,7 +71,8 @@ class Pruning:
 
     def _run(self) -> None:
         try:
-            self._prune()
+            with self._store.bookkeeping(PATIENCE):
+                self._prune()
         except DatabaseError as error:
             # The engine, which needs the database more, says what is wrong with it.
             logger.warning("pruning stopped, to be tried again: %s", error)

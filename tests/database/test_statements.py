@@ -235,7 +235,7 @@ def test_execute_task_is_a_claim_a_checkpoint_and_a_look(declare: Declare, inbox
     with cost() as spent:
         executor.execute_task(job, "t1")
 
-    begin = ["UPDATE"] if connection.vendor == "sqlite" else []
+    begin = ["UPDATE"] if connection.vendor == "sqlite" else ["SET"]
     claim = [*begin, "SELECT", "SELECT", "SELECT", "UPDATE"]
     outcome = [*begin, "SELECT", "SELECT", "UPDATE", "INSERT"]
     due = ["SELECT"] * 3
@@ -249,5 +249,5 @@ def test_a_verb_is_one_transaction(declare: Declare) -> None:
     with cost() as spent:
         executor.cancel(job)
 
-    begin = ["UPDATE"] if connection.vendor == "sqlite" else []
+    begin = ["UPDATE"] if connection.vendor == "sqlite" else ["SET"]
     assert spent == ([*begin, "SELECT", "SELECT", "SELECT", "UPDATE", "INSERT", "SELECT"], 1)

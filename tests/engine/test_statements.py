@@ -16,8 +16,9 @@ from tests.engines import STORE, declare
 MANY = 50
 NEVER = 1e6
 
-# What a transaction begins with that reads before it writes: on SQLite it takes the write lock.
-BEGIN = ["UPDATE"] if connection.vendor == "sqlite" else []
+# What a transaction of ours begins with: on SQLite it takes the write lock, on PostgreSQL it says how
+# long it may idle.
+BEGIN = ["UPDATE"] if connection.vendor == "sqlite" else ["SET"]
 # The outcomes of any number of tasks, in the midst of their jobs or at their ends.
 COMMIT = ["UPDATE", "SELECT", "INSERT"] if connection.vendor == "sqlite" else ["WITH"]
 END = [*COMMIT, "UPDATE"] if connection.vendor == "sqlite" else COMMIT

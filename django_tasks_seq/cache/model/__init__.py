@@ -29,7 +29,7 @@ from ..changes import (
     Write,
 )
 from ..retention import Prunable, PrunableCount, Pruned
-from . import adding, claims, documents, notifying, pruning, upkeep, workers, writes
+from . import adding, claims, deadlines, documents, notifying, pruning, upkeep, workers, writes
 from .frontier import Frontier
 from .listening import Listener
 from .sql import Database
@@ -80,17 +80,26 @@ class ModelTaskCacheHandler(BaseJobStore):
     def together(self) -> AbstractContextManager[Any]:
         return transaction.atomic(using=self.db.alias)
 
+    def watching(self, seconds: float) -> AbstractContextManager[None]:
+        return deadlines.watching(self.db.alias, seconds)
+
+    def bookkeeping(self, seconds: float) -> AbstractContextManager[None]:
+        return deadlines.bookkeeping(self.db.alias, seconds)
+
     def load(self, job_id: UUID) -> Job:
         try:
-            return Job.objects.using(self.db.alias).get(pk=job_id)
+            with self.db.watched():
+                return Job.objects.using(self.db.alias).get(pk=job_id)
         except ObjectDoesNotExist:
             raise JobNotFound(str(job_id)) from None
 
     def claim_job(self, job_id: UUID, task_id: str, lease: float, worker_name: str) -> Claim | str:
-        return claims.claim_job(self.db, job_id, task_id, lease)
+        db = self.db
+        return db.again(lambda: claims.claim_job(db, job_id, task_id, lease))
 
     def apply(self, writes_: Sequence[Write], worker_name: str = "") -> Applied:
-        return writes.apply(self.db, writes_, worker_name)
+        db = self.db
+        return db.again(lambda: writes.apply(db, writes_, worker_name))
 
     def apply_inside(self, write: Write, worker_name: str) -> Applied:
         return writes.apply_inside(self.db, write, worker_name)
@@ -101,6 +110,10 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def amend(self, job_id: UUID, decide: Decide) -> Change:
         db = self.db
+        return db.again(lambda: self._amend(db, job_id, decide))
+
+    @staticmethod
+    def _amend(db: Database, job_id: UUID, decide: Decide) -> Change:
         with db.atomic():
             snapshots = upkeep.read_snapshots(db, f"id = %s{db.wait_lock}", [db.uuid(job_id)])
             if not snapshots:
@@ -163,13 +176,15 @@ class ModelTaskCacheHandler(BaseJobStore):
         return upkeep.promote(self.db, limit)
 
     def rescue(self, decide: Decide, limit: int = 100) -> list[Change]:
-        return upkeep.rescue(self.db, decide, limit)
+        db = self.db
+        return db.again(lambda: upkeep.rescue(db, decide, limit))
 
     def sweep(self, resend: float, limit: int = 100) -> list[UUID]:
         return upkeep.sweep(self.db, resend, limit)
 
     def enter(self, worker: WorkerInfo) -> int | None:
-        return workers.enter(self.db, worker)
+        with self.db.watched():
+            return workers.enter(self.db, worker)
 
     def beat(self, worker_id: int | None, *, draining: bool) -> None:
         if worker_id is not None:

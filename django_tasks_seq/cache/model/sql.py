@@ -7,17 +7,19 @@ itself is the lock, taken by its first statement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import clock
 from ...models import Job, JobEvent, TaskAttempt, TaskStatus, Worker
 from ..changes import Moment
+from ..transient import TRIES, is_transient
+from . import deadlines
 
 JOB = Job._meta.db_table
 TASK = TaskStatus._meta.db_table
@@ -27,6 +29,7 @@ WORKER = Worker._meta.db_table
 
 SKIP_LOCKED = {"postgresql": " FOR NO KEY UPDATE SKIP LOCKED"}
 WAIT_LOCK = {"postgresql": " FOR NO KEY UPDATE"}
+T = TypeVar("T")
 ARRAYS = {"id": "uuid[]", "job_id": "uuid[]", "claim_token": "bigint[]", "task_id": "text[]"}
 
 
@@ -107,7 +110,13 @@ class Database:
         A deferred transaction that reads, then writes, fails with "database is locked" under other
         writers, whatever the time-out; a write as the first statement does not, in any mode.
         """
-        with transaction.atomic(using=self.alias):
+        is_ours = not self.connection.in_atomic_block
+        # Its BEGIN and COMMIT have a deadline as well.
+        with deadlines.watched(self.connection), transaction.atomic(using=self.alias):
+            if is_ours and self.vendor == "postgresql":
+                # A process that stands still holds its rows no longer than that: others pass them by.
+                idle = round(deadlines.seconds_here() * 1000)
+                self.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle}", None)
             self.take_write_lock()
             yield
 
@@ -122,26 +131,55 @@ class Database:
             return transaction.atomic(using=self.alias)
         return nullcontext()
 
-    def execute(self, statement: str, params: Sequence[Any]) -> int:
+    def watched(self) -> AbstractContextManager[None]:
+        """Around what the ORM asks for us: its statements have the deadlines of ours."""
+        return deadlines.watched(self.connection)
+
+    def again(self, call: Callable[[], T]) -> T:
+        """What *call* returns, which is one transaction of ours: run again if the database gave it up."""
+        for _ in range(TRIES - 1):
+            try:
+                return call()
+            except OperationalError as error:
+                if self.connection.in_atomic_block or not is_transient(error):
+                    raise
+        return call()
+
+    def execute(self, statement: str, params: Sequence[Any] | None) -> int:
         """Run one statement; return the number of rows it touched."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, params)
-            return int(cursor.rowcount)
+        return self._run(statement, params, _count)
+
+    def query(self, statement: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one statement; return its rows."""
+        return self._run(statement, params, _rows)
+
+    def _run(self, statement: str, params: Sequence[Any] | None, read: Callable[[Any], T]) -> T:
+        connection, tries, watch = self.connection, 1, deadlines.here.watch
+        while True:
+            try:
+                # Not `with`, which by itself costs a microsecond.
+                if watch is not None:
+                    watch.begin(connection)
+                with connection.cursor() as cursor:
+                    cursor.execute(statement, params)
+                    return read(cursor)
+            except OperationalError as error:
+                # By itself it is a transaction: given up, it has not happened, whatever the isolation.
+                is_whole = connection.autocommit and not connection.in_atomic_block
+                if not is_whole or tries >= TRIES or not is_transient(error):
+                    raise
+                tries += 1
+            finally:
+                if watch is not None:
+                    watch.depth -= 1
 
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each row of parameters."""
-        with self.connection.cursor() as cursor:
+        with deadlines.watched(self.connection), self.connection.cursor() as cursor:
             if len(rows) == 1:
                 cursor.execute(statement, rows[0])
             else:
                 cursor.executemany(statement, rows)
-
-    def query(self, statement: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run one statement; return its rows."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, params)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
 
     def among(self, pick: str) -> str:
         """`id` is one of those that the subquery *pick* selects, which is run once and not for each row.
@@ -198,6 +236,15 @@ class Database:
         if isinstance(value, UUID):
             return "%s", self.uuid(value)
         return "%s", value
+
+
+def _count(cursor: Any) -> int:
+    return int(cursor.rowcount)
+
+
+def _rows(cursor: Any) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
 
 
 def marks(values: Sequence[Any]) -> str:

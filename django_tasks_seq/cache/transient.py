@@ -1,0 +1,24 @@
+"""Errors by which a database says that it gave up on a transaction that may succeed when run again."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import OperationalError
+
+# Run again at once, so many times at most; whatever else a database says waits before it is retried.
+TRIES: Final = 10
+# Deadlock and serialization failure: by SQLSTATE on PostgreSQL, by number on MariaDB and MySQL, where
+# waiting too long for a lock is one as well.
+SQLSTATES: Final = ("40P01", "40001")
+NUMBERS: Final = (1213, 1205)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether *error* is one of them: everything was rolled back, and nothing has happened yet."""
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) in SQLSTATES:
+        return True
+    return bool(cause is not None and cause.args and cause.args[0] in NUMBERS)

@@ -44,6 +44,8 @@ LONGEST_WAIT_IN_HAND = 1.0
 LONGEST_BACKOFF = 3.0
 # After the drain limit: time to write what is released. Without a database nothing is waited for.
 LAST_WORDS = 0.5
+# For receivers that are still to be told, when nobody is in a hurry.
+LONGEST_GOODBYE = 5.0
 EXIT_ABANDONED = 75
 # The last is what a server says that has become read-only.
 DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
@@ -105,12 +107,17 @@ class Engine:
                 self._give_up()
                 raise
             finally:
-                self.maintenance.pruning.close()
+                self.maintenance.pruning.close(self._patience())
                 self.runner.close()
-                self.teller.close()
+                self.teller.close(self._patience())
                 if self.listener is not None:
                     self.listener.close()
         return self.exit_code
+
+    def _patience(self) -> float:
+        """Seconds for who is still at it at the end; a drain has little more than its limit."""
+        left = LONGEST_GOODBYE if self._stop_at is None else self._stop_at - time.monotonic()
+        return min(LONGEST_GOODBYE, max(LAST_WORDS, left))
 
     def work(self) -> None:
         """Turn until done."""

@@ -30,7 +30,6 @@ CHANCE = (0.5, 1.5)
 REST = 19.0
 # Jobs that cannot be deleted are tried one by one, so many at most.
 MOST_REFUSED = 100
-JOIN_SECONDS = 5.0
 # A statement that is not answered by then never will be; a very large job takes its time.
 PATIENCE = 600.0
 
@@ -63,11 +62,11 @@ class Pruning:
         """Whether it is deleting now."""
         return self._thread is not None and self._thread.is_alive()
 
-    def close(self) -> None:
-        """Begin no further batch, and wait for the one that runs."""
+    def close(self, within: float) -> None:
+        """Begin no further batch, and wait so many seconds for the one that runs."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(JOIN_SECONDS)
+            self._thread.join(within)
 
     def _run(self) -> None:
         try:

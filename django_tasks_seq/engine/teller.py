@@ -18,7 +18,6 @@ from ..hygiene import REST, rest_connections, tidy_connections
 from ..outcomes import Raised
 
 logger = logging.getLogger("django_tasks_seq.worker")
-JOIN_SECONDS = 5.0
 
 
 class Teller:
@@ -74,8 +73,8 @@ class Teller:
             rest_connections()
             return self._queue.get()
 
-    def close(self) -> None:
-        """Wait a moment for what is still to be told."""
+    def close(self, within: float) -> None:
+        """Wait so many seconds for what is still to be told; a receiver that hangs is left behind."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join(JOIN_SECONDS)
+            self._thread.join(within)

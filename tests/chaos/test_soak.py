@@ -82,9 +82,12 @@ def test_nothing_grows_with_the_number_of_tasks(zygotes: Callable[..., Zygote]) 
             "sessions": last.sessions - before,
         }
         assert failures == waves * (each // 50)
-        assert last[1:] == first[1:]
+        most_files = first.files + FILES_OF_A_THREAD * CONCURRENCY
+        assert (last.threads, last.sessions) == (first.threads, first.sessions)
+        # SQLite keeps files of closed connections for the next that opens.
+        assert last.files <= (most_files if connection.vendor == "sqlite" else first.files)
         assert max(one.threads for one in busy) <= first.threads
-        assert max(one.files for one in busy) <= first.files + FILES_OF_A_THREAD * CONCURRENCY
+        assert max(one.files for one in busy) <= most_files
         assert max(one.sessions for one in busy) <= before + CONCURRENCY + 3
         assert grown < KILOBYTES_IN_10_000 * sizes().pick(cut=4, full=1), busy
         assert worker.running

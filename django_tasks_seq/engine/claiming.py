@@ -100,7 +100,8 @@ class Claiming:
         return wanted
 
     def _for_idle_threads(self) -> int:
-        idle = self.runner.idle()
+        # A thread stands idle for each attempt that is shown first, and would be given twice as many.
+        idle = self.runner.idle() - len(self.hands.unshown)
         if idle < self.options.concurrency:
             self._batch = self.options.concurrency
             return idle

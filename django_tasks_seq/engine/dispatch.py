@@ -37,7 +37,6 @@ class Dispatch:
         self.teller = teller
         self.options = options
         self.is_draining = False
-        self._unshown: list[Hand] = []
         # A job whose task may kill this process: it runs when nothing else does.
         self._alone: Hand | None = None
 
@@ -87,7 +86,7 @@ class Dispatch:
         hand.call, hand.give_up_at = found, None
         if found.must_show:
             found.submitted = time.monotonic()
-            self._unshown.append(hand)
+            self.hands.unshown.append(hand)
             return None
         return found
 
@@ -106,13 +105,12 @@ class Dispatch:
         Only as many as can begin at once: the row is evidence against a task if the process dies.
         A row that somebody holds stays for the next turn; so do all when the database is gone.
         """
-        self._unshown = [
-            hand for hand in self._unshown if hand.call and self.hands.holds(hand.call)
-        ]
+        unshown = [hand for hand in self.hands.unshown if hand.call and self.hands.holds(hand.call)]
         room = self.runner.idle()
         waiting: list[Hand] = []
         later: list[Hand] = []
-        for hand in self._unshown:
+        self.hands.unshown = unshown
+        for hand in unshown:
             begins = room > 0 or (hand.call is not None and hand.call.is_async)
             (waiting if begins else later).append(hand)
             room -= 1
@@ -122,7 +120,7 @@ class Dispatch:
             MANAGER.start_task(hand.claim, hand.call.report()) for hand in waiting if hand.call
         ]
         applied = self.store.apply(writes, self.options.name)
-        self._unshown = later + [hand for hand in waiting if hand.claim.job_id in applied.busy]
+        self.hands.unshown = later + [hand for hand in waiting if hand.claim.job_id in applied.busy]
         shown = []
         for hand in waiting:
             if hand.claim.job_id in applied.done and hand.call is not None:
@@ -144,7 +142,7 @@ class Dispatch:
 
     def give_back(self) -> None:
         """Release what waits for a thread, so that others can run it."""
-        unshown, self._unshown = self._unshown, []
+        unshown, self.hands.unshown = self.hands.unshown, []
         for call in self.runner.withdraw() + [hand.call for hand in unshown if hand.call]:
             hand = self.hands.get(call.claim.job_id)
             if hand is not None and hand.call is call:

@@ -11,6 +11,7 @@ from uuid import UUID
 from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Claim
+from ..choices import Requested
 from ..exceptions import UnknownTask
 from ..handler_call import HandlerCall, give_up
 from ..handlers import handler_due_for
@@ -50,7 +51,7 @@ class Hand:
     def next_call(self, store: BaseJobStore, options: EngineOptions) -> Attempt | Change:
         """The next attempt; or, where its task is not known here, the change that says so."""
         claim = self.claim
-        if claim.requested and not claim.handler:
+        if claim.requested in Requested.values and not claim.handler:
             return MANAGER.release(claim)  # heeding what is requested
         aside = set_aside(claim, self.sequence, options.unknown_grace) or give_up(claim)
         if aside is not None:
@@ -73,6 +74,8 @@ class Hands:
 
     by_id: dict[UUID, Hand] = field(default_factory=dict)
     bytes: int = 0
+    # Those whose RUNNING row must be committed before their attempt begins: no thread has them yet.
+    unshown: list[Hand] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.by_id)

@@ -61,7 +61,9 @@ def test_suspects_that_wait_for_a_thread_are_not_shown() -> None:
     claim(6)
     assert len(lose_all()) == 6
     with engine(name="one:1", concurrency=2) as one:
-        one.engine.claiming._window = 6.0
+        # As if short tasks had made the window wide.
+        one.engine.claiming._rate = 24.0
+        one.engine.claiming._measure = lambda: None  # type: ignore[method-assign]
         gate.wait_for(2)
         wait_until(lambda: len(one.engine.hands) > 2, what="suspects that wait for a thread")
         assert len(shown()) == 2
@@ -69,6 +71,24 @@ def test_suspects_that_wait_for_a_thread_are_not_shown() -> None:
         wait_until(lambda: not Job.objects.exclude(status="SUCCESSFUL").exists(), what="all")
 
     assert set(TaskStatus.objects.values_list("crashes", flat=True)) == {0}
+
+
+def test_suspects_are_not_hoarded() -> None:
+    """Threads look idle while rows are shown: still no more is claimed than threads and window hold."""
+    gate = Gate()
+
+    def waits(payload: Any) -> None:
+        gate()
+
+    declare("lines", ("a", waits))
+    executor.start_many("lines", [{"n": n} for n in range(200)])
+    claim(200)
+    assert len(lose_all()) == 200
+    with engine(name="one:1", concurrency=2) as one:
+        gate.wait_for(2)
+        assert len(one.engine.hands) <= 4
+        gate.open()
+        wait_until(lambda: not Job.objects.exclude(status="SUCCESSFUL").exists(), what="all")
 
 
 def test_a_loss_without_a_row_costs_nothing() -> None:

@@ -134,6 +134,7 @@ class Verdict:
     unexplained: list[Place] = field(default_factory=list)
     repeats: int = 0
     losses: int = 0
+    rescues: list[float] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
 
     @property
@@ -172,6 +173,7 @@ def check(
     """
     plans = {job.id: job.plan for job in history.jobs}
     losses = Counter(event.job for event in history.events if event.kind == "lost")
+    rescues, recoveries = _recoveries(history)
     return Verdict(
         lost=_lost(history, set(started), atomic, ends or {}),
         doubled=_doubled(history),
@@ -181,7 +183,8 @@ def check(
         unexplained=_unexplained(history, losses, atomic),
         repeats=sum(_repeats(history, atomic).values()),
         losses=sum(losses.values()),
-        recoveries=list(_recoveries(history)),
+        rescues=rescues,
+        recoveries=recoveries,
     )
 
 
@@ -311,13 +314,17 @@ def _unexplained(history: History, losses: Counter[str], atomic: frozenset[str])
     )
 
 
-def _recoveries(history: History) -> Iterator[float]:
-    """Seconds from a worker's death until each job it held was claimed by another."""
+def _recoveries(history: History) -> tuple[list[float], list[float]]:
+    """Seconds from a worker's death until its jobs were free again, and until others claimed them."""
     died = {fault.pid: fault.at for fault in history.faults if fault.kind == "kill"}
     lost_at: dict[str, float] = {}
+    rescues: list[float] = []
+    recoveries: list[float] = []
     for step in history.job_steps:
         death = None if step.pid is None else died.get(step.pid)
         if (step.old, step.new) == ("RUNNING", "READY") and death is not None and death < step.at:
             lost_at[step.job] = death
+            rescues.append(step.at - death)
         elif step.new == "RUNNING" and step.job in lost_at:
-            yield step.at - lost_at.pop(step.job)
+            recoveries.append(step.at - lost_at.pop(step.job))
+    return rescues, recoveries

@@ -200,7 +200,7 @@ class Storm:
 
     def portions(self) -> list[range]:
         """Numbers of the jobs that start at first, and right before each fault."""
-        first = self.jobs // 4
+        first = self.jobs // 8
         rest = self.jobs - first
         count = max(1, len(self.faults()))
         marks = [first + rest * i // count for i in range(count + 1)]

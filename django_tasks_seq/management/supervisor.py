@@ -13,7 +13,7 @@ from pathlib import Path
 from django.utils.autoreload import StatReloader
 
 from ..engine.wakeup import Wakeup
-from .os_signals import SUPERVISOR, stops_on_signals
+from .os_signals import SIGNALS, SUPERVISOR, stops_on_signals
 
 LOOK_SECONDS = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -96,24 +96,29 @@ def supervise(arguments: list[str], *, processes: int, reload: bool, ends: bool,
             child.start_if_due()
         while any(child.is_running for child in children) or not (told or ends):
             wakeup.wait(LOOK_SECONDS)
-            if stops() > told:
-                told = stops()
-                _send_all(children)
+            if (asked := stops()) > told:
+                # Signals of one number that wait to be taken are one, so a second is of the other.
+                for number in range(told, asked):
+                    _send_all(children, SIGNALS[number % len(SIGNALS)])
+                told = asked
             elif not told and changes is not None and (path := changes.seen()) is not None:
                 say(f"{path} has changed: starting the worker anew")
-                _send_all(children)
+                _send_all(children, signal.SIGTERM)
             if not told and not ends:
                 for child in children:
                     if not child.is_running:
                         child.start_if_due()
     wakeup.close()
-    codes = [child.exit_code or 0 for child in children]
+    codes = {child.exit_code or 0 for child in children}
+    if told:
+        # Who was told before it could listen was ended by the signal itself, and had done nothing.
+        codes -= {-signum for signum in SIGNALS}
     return max((abs(code) for code in codes), default=0)
 
 
-def _send_all(children: list[Child]) -> None:
+def _send_all(children: list[Child], signum: int) -> None:
     for child in children:
-        child.send(signal.SIGTERM)
+        child.send(signum)
 
 
 def command_line(arguments: list[str]) -> list[str]:

@@ -64,6 +64,38 @@ def test_a_second_signal_reaches_all_processes(
     assert not living()
 
 
+def test_two_signals_at_once_are_two_for_all_processes(
+    start: Start, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A supervisor that sees both in one look passes both on."""
+    supervisor = start("--processes=2", "--concurrency=1", "--drain-timeout=100")
+    wait_until(lambda: len(living()) == 2, what="two workers")
+    executor.start_many("until_file", [{"until": str(tmp_path / "never")}] * 2)
+    wait_until(lambda: len({line.pid for line in ledger.lines("call")}) == 2, what="tasks in both")
+
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        supervisor.send_signal(number)
+
+    assert supervisor.wait() == 0, supervisor.output()
+    assert not living()
+
+
+def children_of(pid: int) -> set[int]:
+    """Process ids of the processes that it has started."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def test_a_stop_while_workers_are_being_started_is_no_failure(start: Start) -> None:
+    """A child that is told to stop before it can listen has done nothing: exit code 0."""
+    supervisor = start("--processes=2")
+    wait_until(lambda: len(children_of(supervisor.pid)) == 2, what="two children")
+
+    supervisor.terminate()
+
+    assert supervisor.wait() == 0, supervisor.output()
+    assert not living()
+
+
 def test_a_killed_process_is_replaced(start: Start) -> None:
     """One child dies; another takes its place while the supervisor and the other child go on."""
     supervisor = start("--processes=2")

@@ -25,21 +25,29 @@ class Limits:
         self.runner = runner
         self.committer = committer
         self.options = options
-        self._left_behind: list[Attempt] = []
+        # Attempts that were given up on, with the moment from which they count as abandoned.
+        self._left_behind: list[tuple[float, Attempt]] = []
 
     @property
     def abandoned(self) -> int:
-        """Number of attempts that were given up on and have not ended since."""
-        self._left_behind = [call for call in self._left_behind if not call.ended]
-        return len(self._left_behind)
+        """Number of attempts that were given up on and have not stopped although they had time to."""
+        self._left_behind = [one for one in self._left_behind if not one[1].ended]
+        now = time.monotonic()
+        return sum(since <= now for since, _ in self._left_behind)
 
     def leave_behind(self, call: Attempt) -> None:
-        """Give its place to others; whatever it still does is refused."""
+        """Its claim is lost: it is told to stop, its place is given to others, its outcome is refused.
+
+        A process that stood still wakes with all its claims lost, and most of their tasks end at once.
+        """
+        self._leave(call, self.options.stop_grace)
+
+    def _leave(self, call: Attempt, grace: float) -> None:
         call.abandoned = True
         self.runner.cancel(call)
         self.runner.abandon(call)
         if call.started is not None:
-            self._left_behind.append(call)
+            self._left_behind.append((time.monotonic() + grace, call))
 
     def watch(self) -> None:
         """Tell attempts that are over their time to stop; give up on those that do not."""
@@ -58,7 +66,7 @@ class Limits:
     def _abandon(self, hand: Hand, call: Attempt) -> None:
         """Record it as timed out; its thread is left behind, and whatever it does is refused."""
         hand.give_up_at = None
-        self.leave_behind(call)
+        self._leave(call, 0.0)
         logger.error(
             "task abandoned: it did not stop",
             extra={"job_id": str(call.claim.job_id), "task_id": call.task_id},

@@ -77,6 +77,7 @@ def test_a_task_that_kills_its_workers_is_failed_alone(zygotes: Zygotes, seed: i
             assert job.refresh().status == "FAILED"
             assert "for the 3. time" in job.error
         assert hog.refresh().status == "FAILED"
+        assert "MemoryError" in hog.error or "for the 3. time" in hog.error
         assert deaths["exit"] == [3] * DEATHS
         assert deaths["SIGSEGV"] == [-11] * DEATHS
         assert deaths["SIGABRT"] == [-6] * DEATHS

@@ -4,9 +4,12 @@ import asyncio
 import threading
 from typing import Any
 
+from django.db.models import F
+
 from django_tasks_seq import BaseErrorHandler, Retry, TaskSpec, executor
-from django_tasks_seq.models import TaskAttempt
-from tests.engines import Gate, declare, engine
+from django_tasks_seq.engine.loop import EXIT_ABANDONED
+from django_tasks_seq.models import Job, TaskAttempt
+from tests.engines import EngineThread, Gate, declare, engine
 from tests.helpers import DEADLINE, wait_until
 
 
@@ -193,3 +196,40 @@ def test_a_timed_out_atomic_task_takes_back_what_it_wrote() -> None:
         executor.wait(executor.start_sequence("quick", {}), 30)
 
     assert not Effect.objects.exists()
+
+
+def test_a_worker_that_has_lost_its_claims_goes_on() -> None:
+    """It stood still, and others have its jobs: its tasks have time to stop before it ends for them."""
+    gate = Gate()
+
+    def waits(payload: Any, context: Any) -> None:
+        gate()
+        wait_until(lambda: context.should_stop, what="the loss")
+
+    declare("long", ("a", waits))
+    declare("quick", ("a", nothing))
+    with engine(name="one:1", concurrency=2, stop_grace=100.0) as one:
+        executor.start_many("long", [{}, {}])
+        gate.wait_for(2)
+        Job.objects.update(claim_token=F("claim_token") + 1, worker=None)
+        assert executor.wait(executor.start_sequence("quick", {}), 30).status == "SUCCESSFUL"
+        gate.open()
+
+    assert one.engine.exit_code == 0
+
+
+def test_a_worker_whose_lost_tasks_do_not_stop_ends() -> None:
+    """After the grace they count as abandoned, as those do that were told by their limit."""
+    gate = Gate()
+
+    def stuck(payload: Any) -> None:
+        gate()
+
+    declare("long", ("a", stuck))
+    one = EngineThread(name="one:1", concurrency=2, stop_grace=0.2)
+    executor.start_many("long", [{}, {}])
+    gate.wait_for(2)
+    Job.objects.update(claim_token=F("claim_token") + 1, worker=None)
+
+    assert one.thread.result() == EXIT_ABANDONED
+    gate.open()

@@ -76,8 +76,8 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed(
 
 
 def fill_in(run: Run, verdict: Verdict, monkey: Monkey, jobs: int) -> None:
-    kills, stops = monkey.count("kill"), monkey.count("stop")
-    run.faults = {"kills": kills, **({"stops": stops} if stops else {})}
+    counts = {"kills": monkey.count("kill"), "stops": monkey.count("stop")}
+    run.faults = {kind: count for kind, count in counts.items() if count}
     run.jobs = jobs
     run.lost, run.doubled = len(verdict.lost), len(verdict.doubled)
     run.out_of_order = len(verdict.out_of_order)
@@ -89,6 +89,7 @@ def fill_in(run: Run, verdict: Verdict, monkey: Monkey, jobs: int) -> None:
         "losses": verdict.losses,
         "repeats_of_plain_tasks": verdict.repeats,
         "rescue_p99": percentile(verdict.rescues, 0.99),
+        "seconds_of_faults": round(monkey.faults[-1].at - monkey.faults[0].at, 1),
         "wrong": verdict.wrong(),
     }
 

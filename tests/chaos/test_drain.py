@@ -33,12 +33,14 @@ SEEN_WITHIN = 5.0
 def test_workers_that_are_told_to_stop_leave_nothing_behind(
     zygotes: Callable[..., Zygote], ledger: Ledger, audit: Audit, tmp_path: Path, seed: int
 ) -> None:
-    """Short, stubborn, heedful and async tasks: in time, exit code 0, no claim left, no attempt counted."""
+    """Short, stubborn, heedful and async tasks, and handlers: in time, with 0, no claim left, no attempt counted."""
     rounds = sizes().pick(cut=5, full=100)
     rng = random.Random(seed)
     zygote = zygotes(LEASE_SECONDS=5)
     with recorded("R12", seed=seed) as run:
-        stubborn = executor.start_many("until_file", [{"until": str(tmp_path / "go")}] * 2)
+        until = [{"until": str(tmp_path / "go")}] * 2
+        stubborn = executor.start_many("until_file", until)
+        handled = executor.start_many("slow_handler", until)
         stopped = executor.start_many("until_stop", [{}] * 2)
         stopped += executor.start_many("async_until_stop", [{}] * 2)
         short = []
@@ -55,13 +57,14 @@ def test_workers_that_are_told_to_stop_leave_nothing_behind(
         assert all(int(job.task_statuses.get().cursor) > 0 for job in stopped[:2])
         let_all_end(zygote, tmp_path / "go", stopped)
 
-        jobs = stubborn + stopped + short
+        jobs = stubborn + handled + stopped + short
         ends = {str(job.pk): "CANCELLED" for job in stopped}
         # A task that was released is called again: that is what a release is.
         judge(run, ledger, audit, jobs, ends=ends, allowed=["unexplained"])
         run.recovery_p99 = max(late)
         begun = {job.pk: ledger.lines("call", job) for job in stubborn + stopped}
-        assert {line.attempt for line in ledger.lines("call")} == {1}
+        assert {line.attempt for line in ledger.lines()} == {1}
+        assert len(ledger.lines("handler")) > len(handled), "no handler was stopped"
         assert min(map(len, begun.values())) > rounds / 3, "few were there to be stopped"
         assert max(late) <= ALLOWED + SLACK
 

@@ -63,12 +63,16 @@ def atomic_link(payload: dict[str, Any], context: TaskContext) -> dict[str, Any]
     return _forward(payload, context)
 
 
+def wait_for(path: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not os.path.exists(path) and time.monotonic() < deadline:  # noqa: PTH110
+        time.sleep(0.01)
+
+
 def wait_for_file(payload: dict[str, Any], context: TaskContext) -> dict[str, Any]:
     """Run until the file `payload["until"]` exists, whatever else is asked."""
     note("call", context)
-    deadline = time.monotonic() + LIMIT
-    while not os.path.exists(payload["until"]) and time.monotonic() < deadline:  # noqa: PTH110
-        time.sleep(0.01)
+    wait_for(payload["until"])
     note("end", context)
     return _forward(payload, context)
 
@@ -125,6 +129,14 @@ class KillOnce(BaseSuccessHandler):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class WaitForFile(BaseSuccessHandler):
+    """Runs until the file `result["until"]` exists, whatever else is asked."""
+
+    def handle_success(self, result: Any, context: TaskContext) -> None:
+        note("handler", context)
+        wait_for(result["until"])
+
+
 class KillAlways(BaseErrorHandler):
     """Ends the process each time."""
 
@@ -153,6 +165,7 @@ declare("once", TaskSpec("charges", wait_for_file, on_lost="fail"), ("after", ch
 declare("poison", ("dies", kill_process), ("after", chain_link))
 declare("second_try", TaskSpec("tries", fail_at_first, retry=Retry(2, delay=1.5, jitter=False)))
 declare("success_killer", ("only", chain_link), success_handler=KillOnce)
+declare("slow_handler", ("only", chain_link), success_handler=WaitForFile)
 declare("error_killer", ("only", fail), error_handler=KillAlways)
 declare("fails", ("always", fail))
 declare("abandoned", TaskSpec("stuck", wait_for_file, timeout=0.2))

@@ -328,7 +328,11 @@ class Engine:
         """A mistake of ours ends this engine: what is in hand is released, not left to its leases."""
         logger.error("the engine failed: its jobs are released")
         with suppress(Exception):
+            self.dispatch.is_draining = True
             self.dispatch.release_running()
+            self.committer.commit()
+            # Those whose outcomes were at hand go on under their claims: they are released next.
+            self.dispatch.go_on(self.committer.onward)
             self.committer.commit()
 
     def _sign_off(self) -> None:

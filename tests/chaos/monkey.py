@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from django.db import connection
 
 from django_tasks_seq import executor
 from django_tasks_seq.models import Job, Worker
@@ -97,6 +100,19 @@ def _continue(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def _others_can_write() -> bool:
+    if connection.vendor != "sqlite":
+        return True
+    other = sqlite3.connect(connection.settings_dict["NAME"], timeout=1, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        other.close()
+    return True
+
+
 def holders() -> set[int]:
     """Process ids of the workers that hold jobs now."""
     rows = Job.objects.filter(status="RUNNING", worker__isnull=False)
@@ -136,9 +152,8 @@ class Monkey:
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP one for so long; another is started in its place."""
-        victim = self.choose()
+        victim = self._put_to_sleep()
         self.faults.append(Fault("stop", victim.pid, database_seconds()))
-        victim.send_signal(signal.SIGSTOP)
         # A thread wakes it: what this thread does next may wait for a lock that the sleeper holds.
         alarm = threading.Timer(seconds, _continue, [victim.pid])
         alarm.daemon = True
@@ -147,6 +162,15 @@ class Monkey:
         self.crew.members.remove(victim)
         self.crew.asleep.append(victim)
         self.crew.fill()
+
+    def _put_to_sleep(self) -> AnyWorker:
+        while True:
+            victim = self.choose()
+            victim.send_signal(signal.SIGSTOP)
+            if _others_can_write():
+                return victim
+            # With SQLite's only write lock it would keep all others from what this is to show.
+            victim.send_signal(signal.SIGCONT)
 
     def wake(self) -> None:
         """Those whose time is up are members again."""

@@ -67,6 +67,8 @@ def instant(vendor: str) -> str:
     """
     if vendor == "postgresql":
         return sql(vendor).replace("clock_timestamp()", "statement_timestamp()")
+    if vendor == "mysql":
+        return sql(vendor)  # one value for each statement as it is
     return f"(SELECT {sql(vendor)})"
 
 

@@ -26,6 +26,7 @@ def tidy_connections() -> None:
             if connection.in_atomic_block or _is_in_transaction(connection):
                 _forget(connection)
             else:
+                _end_unknown_transaction(connection)
                 if _is_for_one_request(connection):
                     connection.close_at = None
                 connection.close_if_unusable_or_obsolete()
@@ -52,10 +53,11 @@ def _is_for_one_request(connection: Any) -> bool:
 def drop_dead_connections() -> None:
     """Before a task: forget sessions that the server has ended while this thread waited.
 
-    On an idle PostgreSQL connection nothing arrives unless it is the end.
+    On an idle connection to PostgreSQL or MariaDB nothing arrives unless it is the end.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.vendor == "postgresql" and connection.connection is not None:
+        has_socket = connection.vendor in {"postgresql", "mysql"}
+        if has_socket and connection.connection is not None:
             try:
                 is_dead = _has_news(connection.connection.fileno())
             except Exception:  # noqa: BLE001 (a driver may raise anything)
@@ -73,7 +75,14 @@ def _has_news(fileno: int) -> bool:
 def close_leftovers() -> None:
     """Close connections on which a transaction was left open, and leave all others as they are."""
     for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and _is_in_transaction(connection):
+        if connection.connection is None:
+            continue
+        try:
+            if _is_in_transaction(connection):
+                _forget(connection)
+            elif not connection.in_atomic_block:
+                _end_unknown_transaction(connection)
+        except Exception:  # noqa: BLE001 (a driver may raise anything)
             _forget(connection)
 
 
@@ -90,6 +99,12 @@ def _is_in_transaction(connection: Any) -> bool:
     if connection.vendor == "postgresql":
         return bool(raw.info.transaction_status != IDLE)
     return bool(getattr(raw, "in_transaction", False))
+
+
+def _end_unknown_transaction(connection: Any) -> None:
+    """MariaDB's driver does not tell whether there is one; to roll back none is one round trip."""
+    if connection.vendor == "mysql":
+        connection.connection.rollback()
 
 
 def _forget(connection: Any) -> None:

@@ -23,6 +23,10 @@ hypothesis_settings.register_profile("tasks_seq", deadline=None)
 hypothesis_settings.load_profile("tasks_seq")
 
 
+# Marks, and what Django calls these databases.
+VENDORS = {"postgresql": "postgresql", "sqlite": "sqlite", "mariadb": "mysql"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = [item for item in items if _runs_here(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
@@ -30,8 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _runs_here(item: pytest.Item) -> bool:
-    named = {mark.name for mark in item.iter_markers()} & {"postgresql", "sqlite"}
-    return not named or connection.vendor in named
+    named = {mark.name for mark in item.iter_markers()} & set(VENDORS)
+    return not named or connection.vendor in {VENDORS[name] for name in named}
 
 
 @pytest.fixture(scope="session")

@@ -77,22 +77,29 @@ class InThread(threading.Thread, Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
-BLOCKED = """
+BLOCKED = {
+    "postgresql": """
     SELECT pid, query FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
+""",
+    # How many: MariaDB's list of them is not renewed while somebody looks more than ten times a second.
+    "mysql": """
+    SELECT seq, 'unknown' FROM seq_1_to_100 WHERE seq <= (SELECT variable_value
+    FROM information_schema.global_status WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS')
+""",
+}
 
 
 def blocked_backends(alias: str = "default") -> list[tuple[int, str]]:
-    """Return (pid, query) of the PostgreSQL sessions of this database that wait for a lock."""
+    """Return (pid, query) of this database's sessions that wait for a lock."""
     # A connection of its own: inside a transaction the view shows the same picture for ever.
     with own_connection(alias) as connection, connection.cursor() as cursor:
-        cursor.execute(BLOCKED)
-        return cursor.fetchall()
+        cursor.execute(BLOCKED[connection.vendor])
+        return list(cursor.fetchall())
 
 
 def wait_until_blocked(alias: str = "default", count: int = 1, timeout: float = DEADLINE) -> None:
-    """Wait until `count` sessions of this PostgreSQL database wait for a lock."""
+    """Wait until `count` sessions of this database wait for a lock."""
     wait_until(lambda: len(blocked_backends(alias)) >= count, timeout, "a session waits for a lock")
 
 

@@ -201,7 +201,7 @@ def test_user_code_runs_before_the_fence(declare: Declare, inbox: Inbox) -> None
     texts = [query["sql"] for query in queries]
     effect_at = next(i for i, sql in enumerate(texts) if "testapp_effect" in sql)
     after = [sql for sql in texts[effect_at:] if Job._meta.db_table in sql]
-    claim_at = next(i for i, sql in enumerate(texts) if "claim_token = claim_token + 1" in sql)
+    claim_at = max(i for i, sql in enumerate(texts[:effect_at]) if "handler_attempts" in sql)
     between = [sql for sql in texts[claim_at + 1 : effect_at] if Job._meta.db_table in sql]
     assert between == []
     assert after

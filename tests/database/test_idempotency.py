@@ -76,6 +76,7 @@ def concurrent_start(payload: Any) -> Job:
     return found
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_concurrent_second_start_waits_and_gets_the_first_job(declare: Declare) -> None:
@@ -93,6 +94,7 @@ def test_a_concurrent_second_start_waits_and_gets_the_first_job(declare: Declare
     assert Job.objects.count() == 1
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_concurrent_second_start_wins_when_the_first_rolls_back(declare: Declare) -> None:
@@ -111,6 +113,7 @@ def test_a_concurrent_second_start_wins_when_the_first_rolls_back(declare: Decla
     assert Job.objects.get().payload == 2
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_concurrent_conflict_is_told_after_the_wait(declare: Declare) -> None:

@@ -137,6 +137,7 @@ def test_a_worker_that_drains_begins_none() -> None:
     engine_.wakeup.close()
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_worker_that_meets_another_at_it_leaves() -> None:
     """All rows of its batch are held: it goes away and looks again minutes later."""

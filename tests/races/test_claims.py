@@ -54,6 +54,7 @@ def test_jobs_are_shared_out_among_claimers_at_once() -> None:
     assert set(taken) == {job.id for job in jobs}
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_claimer_does_not_wait_for_another() -> None:
     """While one claim is not committed yet, a second takes other jobs at once."""
@@ -152,6 +153,7 @@ def test_a_renewal_comes_before_the_rescue() -> None:
     assert STORE.apply([_complete(mine)], "me").lost == set()
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_late_renewal_does_not_wait_for_the_rescue() -> None:
     """While a rescue is not committed yet the renewal passes by, and finds out afterwards."""
@@ -171,6 +173,7 @@ def test_a_late_renewal_does_not_wait_for_the_rescue() -> None:
     assert Job.objects.get().lease_until is None
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_the_rescue_does_not_wait_for_a_renewal() -> None:
     """While a renewal is not committed yet the rescue passes by, and afterwards has nothing to do."""

@@ -13,7 +13,7 @@ from tests.engines import Gate, declare, engine
 from tests.helpers import DEADLINE, InThread, wait_until, wait_until_blocked
 from tests.testapp.models import Account, Effect
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.mariadb]
 
 
 def nothing(payload: Any) -> Any:

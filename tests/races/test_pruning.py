@@ -75,6 +75,7 @@ def test_a_job_that_is_retried_when_it_was_found_is_left_alone() -> None:
         assert executor.wait(job, 30).status == "SUCCESSFUL"
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_job_that_is_being_retried_is_passed_by() -> None:
     """The retry is not committed yet: pruning does not wait, and changes nothing of that job."""
@@ -92,6 +93,7 @@ def test_a_job_that_is_being_retried_is_passed_by() -> None:
     assert prune().found == 0
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.parametrize("verb", [executor.retry, executor.cancel])
 def test_a_verb_waits_for_a_batch_and_learns_that_the_job_is_gone(verb: Any) -> None:
@@ -108,6 +110,7 @@ def test_a_verb_waits_for_a_batch_and_learns_that_the_job_is_gone(verb: Any) -> 
     assert everything() == {"Job": [], "TaskStatus": [], "TaskAttempt": [], "JobEvent": []}
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_batch_that_is_undone_leaves_the_job_to_the_retry() -> None:
     """What was deleted and not committed is there for whoever waited."""
@@ -123,6 +126,7 @@ def test_a_batch_that_is_undone_leaves_the_job_to_the_retry() -> None:
     assert job.task_statuses.count() == 2
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_start_with_the_key_of_a_job_that_goes_is_a_new_job() -> None:
     """It waits for the batch, and then is not told of a job that is no more."""
@@ -139,6 +143,7 @@ def test_a_start_with_the_key_of_a_job_that_goes_is_a_new_job() -> None:
     assert list(Job.objects.all()) == [second]
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_batch_that_is_not_committed_holds_up_no_worker() -> None:
     """Other jobs are started, run and ended while it holds its locks."""
@@ -156,6 +161,7 @@ def test_a_batch_that_is_not_committed_holds_up_no_worker() -> None:
     assert Job.objects.count() == len(jobs)
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_who_meets_another_at_it_does_not_wait() -> None:
     """All that it found is held: it deletes nothing, and says that it was not alone."""
@@ -190,6 +196,7 @@ def test_two_at_once_delete_each_job_once() -> None:
     assert everything() == {"Job": [], "TaskStatus": [], "TaskAttempt": [], "JobEvent": []}
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_row_that_somebody_holds_is_passed_by() -> None:
     """Whoever locks a job in a transaction of their own keeps it for that long; the others go."""
@@ -203,6 +210,7 @@ def test_a_row_that_somebody_holds_is_passed_by() -> None:
     assert prune().jobs == 1
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.parametrize("seconds", [LIMIT, None])
 def test_rows_that_somebody_holds_without_their_job_are_not_waited_for(
@@ -221,6 +229,7 @@ def test_rows_that_somebody_holds_without_their_job_are_not_waited_for(
     assert everything() == before
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_walk_goes_on_behind_a_job_whose_rows_are_held() -> None:
     """It is passed by, and deleted by the next walk."""

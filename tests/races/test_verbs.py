@@ -42,6 +42,7 @@ def start(*tasks: str) -> tuple[Job, Claim]:
     return executor.start_sequence("lines", {"n": 1}), claim_one()
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 @pytest.mark.parametrize(
     ("verb", "error"),
@@ -69,6 +70,7 @@ def test_a_verb_waits_for_the_worker_that_ends_the_job(
     assert Job.objects.get().status == "SUCCESSFUL"
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_retry_waits_for_the_failure_that_is_being_committed() -> None:
     """The job fails while somebody presses retry: the retry sees the failure and grants attempts."""
@@ -83,6 +85,7 @@ def test_a_retry_waits_for_the_failure_that_is_being_committed() -> None:
     assert claim_one().attempt == 2
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_a_cancel_waits_for_a_checkpoint_and_is_then_heard() -> None:
     """A cancel during the checkpoint of a task that is not the last is a request the tick reads."""
@@ -98,6 +101,7 @@ def test_a_cancel_waits_for_a_checkpoint_and_is_then_heard() -> None:
     assert STORE.apply([completion(mine)], "me").done == {job.pk: "cancel"}
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql
 def test_an_outcome_passes_by_a_verb_that_is_not_committed_and_is_then_refused() -> None:
     """While somebody cancels by force the worker's outcome is kept in hand, afterwards refused."""
@@ -141,6 +145,7 @@ def test_a_job_cancelled_by_force_refuses_what_its_task_still_does() -> None:
     assert [event.kind for event in JobEvent.objects.all()] == ["force_cancel"]
 
 
+@pytest.mark.mariadb
 @pytest.mark.postgresql  # on SQLite the task holds the only write lock, and the cancel waits for its end
 def test_a_job_cancelled_by_force_takes_back_its_atomic_task() -> None:
     """What an atomic task wrote is rolled back when the job was cancelled while it ran."""

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import transaction
+from django.db import connections, transaction
 
 from ...choices import AttemptOutcome, JobStatus
 from ...conf import get_config
@@ -32,6 +32,7 @@ from ..retention import Prunable, PrunableCount, Pruned
 from . import adding, claims, deadlines, documents, notifying, pruning, upkeep, workers, writes
 from .frontier import Frontier
 from .listening import Listener
+from .mariadb import MariaDB
 from .sql import Database
 
 
@@ -56,7 +57,8 @@ class ModelTaskCacheHandler(BaseJobStore):
     @property
     def db(self) -> Database:
         """The jobs' database, on this thread's connection."""
-        return Database(self._alias or get_config().database)
+        alias = self._alias or get_config().database
+        return MariaDB(alias) if connections[alias].vendor == "mysql" else Database(alias)
 
     # --- documents ---------------------------------------------------------------------------
 

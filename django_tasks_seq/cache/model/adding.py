@@ -15,6 +15,7 @@ from ...models import Job
 from ...payloads import decode
 from ..changes import Moment, NewJob
 from .arrays import array
+from .batches import batches
 from .claims import read_plan
 from .notifying import SENT_IF_ALONE, notifies, notify
 from .sql import JOB, Database, marks
@@ -28,10 +29,7 @@ COLUMNS = (
     "id, sequence, version, plan, status, queue, priority, payload, carried, run_after,"
     " idempotency_key, subject_type, subject_id, subject_label, created_by, created_at, resend_at"
 )
-END = (
-    " ON CONFLICT (sequence, idempotency_key) DO NOTHING"
-    " RETURNING id, status, run_after, created_at"
-)
+RETURNED = " RETURNING id, status, run_after, created_at"
 
 
 def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
@@ -40,8 +38,8 @@ def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     existing: dict[tuple[str, str | None], Job] = {}
     wanted = jobs
     while wanted:
-        for start in range(0, len(wanted), BATCH):
-            _insert(db, wanted[start : start + BATCH], added)
+        for batch in batches(wanted, BATCH, db.most_characters, _characters):
+            _insert(db, batch, added)
         refused = [job for job in wanted if job.id not in added]
         existing.update(_existing(db, refused))
         # The job that had the key may have been pruned between the two statements.
@@ -79,7 +77,11 @@ def _sent_with(db: Database, job: NewJob) -> str:
     return f", {SENT_IF_ALONE}" if is_alone and _kind(job.due) in {"now", "past"} else ""
 
 
-# --- a row of its own for each job: SQLite, and one job
+def _end(db: Database) -> str:
+    return f"{db.leave_be('sequence, idempotency_key')}{RETURNED}"
+
+
+# --- a row of its own for each job: SQLite, MariaDB, and one job
 
 
 def _from_values(db: Database, jobs: Sequence[NewJob], returned: str = "") -> list[Row]:
@@ -91,7 +93,7 @@ def _from_values(db: Database, jobs: Sequence[NewJob], returned: str = "") -> li
         texts.append(_values(now, moved, at, kind, resends=resends))
         params += _params(db, job, kind, resends=resends)
     return db.query(
-        f"INSERT INTO {JOB} ({COLUMNS}) VALUES {', '.join(texts)}{END}{returned}", params
+        f"INSERT INTO {JOB} ({COLUMNS}) VALUES {', '.join(texts)}{_end(db)}{returned}", params
     )
 
 
@@ -176,7 +178,7 @@ FROM (
     %s::text[], %s::text[], %s::float8[])
   AS i(id, sequence, version, plan, queue, priority, payload, carried, delay, at,
     idempotency_key, subject_type, subject_id, subject_label, created_by, resend)
-) AS input{END}"""
+) AS input{_end(db)}"""
 
 
 # --- what comes back
@@ -198,14 +200,20 @@ def _existing(db: Database, jobs: Sequence[NewJob]) -> dict[tuple[str, str | Non
     ids = [
         db.as_uuid(job_id)
         for (job_id,) in db.query(
-            f"SELECT id FROM {JOB} WHERE sequence = %s AND idempotency_key IN ({marks(keys)})",
+            f"SELECT id FROM {JOB} WHERE sequence = %s AND idempotency_key IN ({marks(keys)})"
+            f"{db.wait_lock if db.reads_a_snapshot else ''}",
             [sequence, *keys],
         )
     ]
-    for job in Job.objects.using(db.alias).filter(pk__in=ids):
+    rows = Job.objects.using(db.alias).filter(pk__in=ids)
+    for job in rows.select_for_update() if db.reads_a_snapshot else rows:
         job.was_started = False
         found[job.sequence, job.idempotency_key] = job
     return found
+
+
+def _characters(job: NewJob) -> int:
+    return len(job.payload or "") + len(job.plan)
 
 
 @lru_cache(maxsize=1)

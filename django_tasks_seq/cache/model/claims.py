@@ -30,9 +30,7 @@ HAS_TASKS = f"(SELECT 1 FROM {TASK} WHERE {TASK}.job_id = {JOB}.id ORDER BY {TAS
 
 NO_BOUND = 2**53
 
-DUE_HANDLER = (
-    "NOT (handler_due = '') AND run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
-)
+DUE_HANDLER = "run_after <= {now} AND (lease_until IS NULL OR lease_until < {now})"
 
 
 @dataclass
@@ -103,7 +101,7 @@ def _pick(db: Database, *, behind: bool = False) -> str:
     after = " AND (rank, run_after, id) > (%s, %s, %s)" if behind else ""
     return f"""SELECT id FROM (
   SELECT id, bytes, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) AS so_far FROM (
-    SELECT id, {db.bytes("payload")} AS bytes FROM {JOB}
+    SELECT id, {db.bytes("payload")} AS bytes FROM {db.jobs("tseq_job_claim")}
     WHERE status = '{READY}' AND {db.not_carried} AND queue = %s{after}
     ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}
   ) AS first
@@ -114,22 +112,28 @@ def claim_handlers(
     db: Database, queues: Sequence[str], limit: int, lease: float, worker_id: int | None
 ) -> list[Claim]:
     """Claim final jobs with a handler due; an ended lease means that its last holder is gone."""
-    due = DUE_HANDLER.format(now=db.instant())
+    rows: list[tuple[Any, ...]] = []
     among = f" AND queue IN ({marks(queues)})" if queues else ""
-    pick = (
-        f"SELECT id FROM {JOB} WHERE {due} AND {db.not_carried}{among}"
-        f" ORDER BY run_after LIMIT %s{db.skip_locked}"
-    )
-    return _claims(db, _take_rows(db, pick, [*queues, limit], lease, worker_id, to_running=False))
+    for is_due in db.handlers_due:
+        if len(rows) >= limit:
+            break
+        pick = (
+            f"SELECT id FROM {db.jobs('tseq_job_handler')}"
+            f" WHERE {is_due} AND {DUE_HANDLER.format(now=db.instant())} AND {db.not_carried}{among}"
+            f" ORDER BY run_after LIMIT %s{db.skip_locked}"
+        )
+        params = [*queues, limit - len(rows)]
+        rows += _take_rows(db, pick, params, lease, worker_id, to_running=False)
+    return _claims(db, rows)
 
 
 def ready_queues(db: Database) -> list[str]:
     """Names of queues that have claimable jobs: a loose scan that reads one index entry for each."""
-    ready = f"status = '{READY}' AND {db.not_carried}"
+    ready = f"{db.jobs('tseq_job_claim')} WHERE status = '{READY}' AND {db.not_carried}"
     rows = db.query(
-        f"WITH RECURSIVE q(name) AS (SELECT * FROM (SELECT queue FROM {JOB} WHERE {ready}"
+        f"WITH RECURSIVE q(name) AS (SELECT * FROM (SELECT queue FROM {ready}"
         f" ORDER BY queue LIMIT 1) AS first UNION ALL"
-        f" SELECT (SELECT queue FROM {JOB} WHERE {ready} AND queue > q.name"
+        f" SELECT (SELECT queue FROM {ready} AND queue > q.name"
         f" ORDER BY queue LIMIT 1) FROM q WHERE q.name IS NOT NULL)"
         " SELECT name FROM q WHERE name IS NOT NULL",
         (),
@@ -222,12 +226,16 @@ def _take_rows(
     resend = "NULL" if to_running else f"CASE WHEN carried THEN {db.now('%s')} END"
     leases = [lease] if to_running else [lease, lease]
     sources = JOB_TRANSITIONS["claim"].sources if to_running else FINAL
-    rows = db.query(
-        f"UPDATE {JOB} SET {fields}, claim_token = claim_token + 1, worker_id = %s,"
-        f" lease_until = {db.now('%s')}, resend_at = {resend} WHERE {db.among(pick)}"
-        f" AND status IN ({listed(sources)}) RETURNING {COLUMNS},"
-        f" -{db.seconds_until('unknown_since')}, {HAS_TASKS}, -{db.seconds_until('started_at')}",
-        [worker_id, *leases, *params],
+    rows = db.update(
+        JOB,
+        f"{fields}, claim_token = claim_token + 1, worker_id = %s,"
+        f" lease_until = {db.now('%s')}, resend_at = {resend}",
+        [worker_id, *leases],
+        pick,
+        params,
+        f"status IN ({listed(sources)})",
+        f"{COLUMNS}, -{db.seconds_until('unknown_since')}, {HAS_TASKS},"
+        f" -{db.seconds_until('started_at')}",
     )
     rows.sort(key=itemgetter(15, 16, 0))
     return rows

@@ -15,23 +15,19 @@ from ...choices import JobStatus, TaskState
 from ...transitions import TASK as TASK_TRANSITIONS
 from ..changes import Checkpoint
 from .arrays import array, plain_array
-from .sql import JOB, TASK, Database, listed
+from .sql import JOB, TASK, Database
 
 RUNNING, ENDED = JobStatus.RUNNING.value, JobStatus.SUCCESSFUL.value
 DONE = TaskState.SUCCESSFUL.value
-OPEN = listed(TASK_TRANSITIONS["complete_task"].sources)
+OPEN = TASK_TRANSITIONS["complete_task"].sources
 
 TASK_COLUMNS = (
     "job_id, task_id, position, status, attempts, result, worker_name, started_at, finished_at"
 )
 # Whatever a RUNNING or WAITING row said before is over; a row that is done already is left alone, so
 # that a commit whose answer was lost can be sent again.
-OVERWRITE = (
-    " ON CONFLICT (job_id, task_id) DO UPDATE SET status = excluded.status,"
-    " attempts = excluded.attempts, result = excluded.result, worker_name = excluded.worker_name,"
-    " started_at = excluded.started_at, finished_at = excluded.finished_at, error = '',"
-    f" progress = NULL, cursor = NULL WHERE {TASK}.status IN ({OPEN})"
-)
+OVERWRITTEN = ("status", "attempts", "result", "worker_name", "started_at", "finished_at")
+EMPTIED = {"error": "''", "progress": "NULL", "cursor": "NULL"}
 
 
 def commit(db: Database, checkpoints: Sequence[Checkpoint], worker_name: str) -> dict[UUID, str]:
@@ -109,9 +105,13 @@ WITH input AS MATERIALIZED (
   INSERT INTO {TASK} ({TASK_COLUMNS})
   SELECT i.job_id, i.task_id, i.position, '{DONE}', i.attempts, i.result, %s,
     {db.now("i.started")}, {db.now("i.ended")}
-  FROM input i JOIN held h ON h.id = i.job_id{OVERWRITE}
+  FROM input i JOIN held h ON h.id = i.job_id{_overwrite(db)}
 )
 SELECT id, requested FROM held"""
+
+
+def _overwrite(db: Database) -> str:
+    return db.overwrite(OVERWRITTEN, EMPTIED, OPEN)
 
 
 def _in_one_transaction(
@@ -130,10 +130,8 @@ def _in_one_transaction(
 
 
 def _write_tasks(db: Database, checkpoints: Sequence[Checkpoint], worker_name: str) -> None:
-    statement = (
-        f"INSERT INTO {TASK} ({TASK_COLUMNS}) VALUES (%s, %s, %s, '{DONE}', %s, %s, %s,"
-        f" {db.now('%s')}, {db.now('%s')}){OVERWRITE}"
-    )
+    head = f"INSERT INTO {TASK} ({TASK_COLUMNS}) VALUES "
+    row = f"(%s, %s, %s, '{DONE}', %s, %s, %s, {db.now('%s')}, {db.now('%s')})"
     rows: list[list[Any]] = [
         [
             *(db.uuid(c.job_id), c.task_id, c.position, c.attempt, c.result, worker_name),
@@ -141,7 +139,7 @@ def _write_tasks(db: Database, checkpoints: Sequence[Checkpoint], worker_name: s
         ]
         for c in checkpoints
     ]
-    db.executemany(statement, rows)
+    db.insert(head, row, _overwrite(db), rows)
 
 
 def _end_jobs(db: Database, checkpoints: Sequence[Checkpoint]) -> None:

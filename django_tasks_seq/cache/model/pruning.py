@@ -19,14 +19,15 @@ from django.db.models.signals import post_delete, pre_delete
 
 from ...models import Job, JobEvent, TaskAttempt, TaskStatus
 from ..retention import Prunable, PrunableCount, Pruned
+from .mariadb import MariaDB
 from .sql import ATTEMPT, EVENT, JOB, TASK, WORKER, Database, marks
 
 # A row that is to be deleted is locked against references to it as well.
-DELETE_LOCK = {"postgresql": " FOR UPDATE SKIP LOCKED"}
+DELETE_LOCK = dict.fromkeys(("postgresql", "mysql"), " FOR UPDATE SKIP LOCKED")
 # A worker that was asleep for hours is still the same worker.
 WORKER_AGE: Final = 86_400.0
-# How PostgreSQL says that a statement's time is over, that a lock was not to be had, a deadlock.
-OUT_OF_TIME = {"57014", "55P03", "40P01"}
+# How databases say that a statement's time is over, that a lock was not to be had, a deadlock.
+OUT_OF_TIME = {"57014", "55P03", "40P01", 1969, 1205, 1213, "SQLITE_INTERRUPT"}
 STEPS_BETWEEN_LOOKS: Final = 500
 # Rows of a locked job are waited for only if somebody locks them without their job.
 LOCK_WAIT: Final = "50ms"
@@ -83,9 +84,7 @@ def prune_workers(db: Database, age: float, limit: int) -> int:
         f" (SELECT 1 FROM {JOB} WHERE lease_until IS NOT NULL AND worker_id = {WORKER}.id)"
         f" ORDER BY heartbeat_at LIMIT %s{DELETE_LOCK.get(db.vendor, '')}"
     )
-    return db.execute(
-        f"DELETE FROM {WORKER} WHERE {db.among(pick)}", [-max(age, WORKER_AGE), limit]
-    )
+    return db.delete_picked(WORKER, pick, [-max(age, WORKER_AGE), limit])
 
 
 # --- which
@@ -137,7 +136,8 @@ def _pick(
     end = "CAST(finished_at AS text)" if db.vendor == "sqlite" else "finished_at"
     place = " AND (finished_at, id) > (%s, %s)" if after else ""
     rows = db.query(
-        f"SELECT id, {end} FROM {JOB} WHERE {where}{place} ORDER BY finished_at, id LIMIT %s",
+        f"SELECT id, {end} FROM {db.jobs('tseq_job_finished')}"
+        f" WHERE {where}{place} ORDER BY finished_at, id LIMIT %s",
         [*params, *(after or ()), limit],
     )
     ids = [db.as_uuid(job_id) for job_id, _ in rows]
@@ -161,6 +161,9 @@ def _within(db: Database, seconds: float | None) -> Iterator[None]:
             [f"{round((seconds or 0) * 1000)}ms", LOCK_WAIT],
         )
         yield
+    elif isinstance(db, MariaDB):
+        with db.limited(seconds):
+            yield
     elif db.vendor == "sqlite" and seconds is not None:
         with _interrupted(db.connection.connection, time.monotonic() + seconds):
             yield
@@ -184,13 +187,14 @@ def _interrupted(raw: Any, end: float) -> Iterator[None]:
 def _is_out_of_time(error: OperationalError) -> bool:
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
-    return state in OUT_OF_TIME or state == "SQLITE_INTERRUPT"
+    known = {state, next(iter(error.args), None)}
+    return not known.isdisjoint(OUT_OF_TIME)
 
 
 def _lock(db: Database, ids: Sequence[UUID], where: str, params: Sequence[Any]) -> list[UUID]:
     """Those of *ids* that nobody holds and that still may go: somebody may have retried one."""
     rows = db.query(
-        f"SELECT id FROM {JOB} WHERE id IN ({marks(ids)}) AND {where}"
+        f"SELECT id FROM {db.jobs('PRIMARY')} WHERE id IN ({marks(ids)}) AND {where}"
         f"{DELETE_LOCK.get(db.vendor, '')}",
         [*db.uuids(ids), *params],
     )
@@ -204,10 +208,7 @@ def _delete(db: Database, ids: Sequence[UUID]) -> Counts:
     params = db.uuids(ids)
     if db.vendor != "postgresql":
         tables = [(table, "job_id") for table in CHILDREN] + [(JOB, "id")]
-        tasks, attempts, events, jobs = (
-            db.execute(f"DELETE FROM {table} WHERE {key} IN ({marks(params)})", params)
-            for table, key in tables
-        )
+        tasks, attempts, events, jobs = (db.delete(table, key, params) for table, key in tables)
         return tasks, attempts, events, jobs
     parts = [f"DELETE FROM {table} WHERE job_id = ANY(%s) RETURNING 1" for table in CHILDREN]
     parts.append(f"DELETE FROM {JOB} WHERE id = ANY(%s) RETURNING 1")

@@ -36,6 +36,9 @@ ARRAYS = {"id": "uuid[]", "job_id": "uuid[]", "claim_token": "bigint[]", "task_i
 class Database:
     """One connection of the jobs' database, with its vendor's ways."""
 
+    # Of values in one statement, where more would be refused.
+    most_characters = 2**53
+
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
@@ -46,7 +49,7 @@ class Database:
 
     @property
     def vendor(self) -> str:
-        """`postgresql` or `sqlite`."""
+        """`postgresql`, `sqlite` or, for MariaDB, `mysql`."""
         return self.connection.vendor
 
     @property
@@ -58,6 +61,47 @@ class Database:
     def wait_lock(self) -> str:
         """Clause of a locking read that waits."""
         return WAIT_LOCK.get(self.vendor, "")
+
+    @property
+    def handlers_due(self) -> tuple[str, ...]:
+        """Conditions, each of an index of its own, of jobs with a handler due."""
+        return ("NOT (handler_due = '')",)
+
+    def jobs(self, index: str) -> str:
+        """The table of jobs in a FROM, where *index* is to lead to the rows, or `PRIMARY`."""
+        return JOB
+
+    @staticmethod
+    def column(name: str) -> str:
+        """*name* as SQL."""
+        return name
+
+    def overwrite(
+        self, names: Iterable[str], rest: Mapping[str, str], sources: Iterable[str]
+    ) -> str:
+        """End of an INSERT of task rows: what it does to a row that is there already.
+
+        *names* get what is to be inserted and *rest* what it says (columns and their SQL), unless the
+        row's status is none of *sources*: then it is left as it is.
+        """
+        sets = {name: f"excluded.{name}" for name in names} | dict(rest)
+        texts = ", ".join(f"{name} = {value}" for name, value in sets.items())
+        return (
+            f" ON CONFLICT (job_id, task_id) DO UPDATE SET {texts}"
+            f" WHERE {TASK}.status IN ({listed(sources)})"
+        )
+
+    @property
+    def reads_a_snapshot(self) -> bool:
+        """Whether rows that a statement has met must be read under a lock, or are not seen."""
+        return False
+
+    def leave_be(self, key: str) -> str:
+        """End of an INSERT: a row that has this unique *key* already is left as it is.
+
+        What is returned may have that row, or not.
+        """
+        return f" ON CONFLICT ({key}) DO NOTHING"
 
     @property
     def not_carried(self) -> str:
@@ -180,6 +224,39 @@ class Database:
                 cursor.execute(statement, rows[0])
             else:
                 cursor.executemany(statement, rows)
+
+    def insert(self, head: str, row: str, end: str, rows: Sequence[Sequence[Any]]) -> None:
+        """INSERT *rows* of parameters: *row* is the SQL of one, between *head* and *end*."""
+        self.executemany(f"{head}{row}{end}", rows)
+
+    def update(  # noqa: PLR0917 (the parts of one statement)
+        self,
+        table: str,
+        sets: str,
+        params: Sequence[Any],
+        pick: str,
+        pick_params: Sequence[Any],
+        where: str = "",
+        returning: str = "",
+    ) -> list[tuple[Any, ...]]:
+        """Write *sets* to the rows whose ids *pick* selects and locks, where *where* holds as well.
+
+        Their columns *returning* as they are then.
+        """
+        statement = f"UPDATE {table} SET {sets} WHERE {self.among(pick)}"
+        statement += f" AND {where}" if where else ""
+        if not returning:
+            self.execute(statement, [*params, *pick_params])
+            return []
+        return self.query(f"{statement} RETURNING {returning}", [*params, *pick_params])
+
+    def delete_picked(self, table: str, pick: str, params: Sequence[Any]) -> int:
+        """Delete the rows whose ids *pick* selects and locks; how many."""
+        return self.execute(f"DELETE FROM {table} WHERE {self.among(pick)}", params)
+
+    def delete(self, table: str, key: str, values: Sequence[Any]) -> int:
+        """Delete the rows whose *key*, a job's id, is one of *values*; how many."""
+        return self.execute(f"DELETE FROM {table} WHERE {key} IN ({marks(values)})", values)
 
     def among(self, pick: str) -> str:
         """`id` is one of those that the subquery *pick* selects, which is run once and not for each row.

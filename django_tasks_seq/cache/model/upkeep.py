@@ -15,6 +15,7 @@ from .sql import JOB, TASK, WORKER, Database, marks
 from .writes import Fenced, write_changes
 
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
+LEASE = "tseq_job_lease"
 RENEW_BELOW = 2 / 3  # of a lease left
 LONGEST_RESEND = 3600
 # A claim may hold: somebody runs the job, or a handler of it.
@@ -57,53 +58,57 @@ def renew(db: Database, held: Sequence[Held], lease: float) -> None:
     if not held:
         return
     pick, params = db.lookup(JOB, "id", _keys(db, held), where=STILL, lock=True)
-    db.execute(
-        f"UPDATE {JOB} SET lease_until = {db.now('%s')} WHERE {db.among(pick)}", [lease, *params]
-    )
+    db.update(JOB, f"lease_until = {db.now('%s')}", [lease], pick, params)
 
 
 def look(db: Database, queues: Sequence[str]) -> Outlook:
     """See `BaseJobStore.look`: five looks into five small indexes, one round trip."""
     among = f" AND queue IN ({marks(queues)})" if queues else ""
     now = db.instant()
-    kinds = (
-        (f"status = '{READY}' AND {db.not_carried}{among}", "queue, rank, run_after, id"),
-        (f"status = '{WAITING}' AND run_after <= {now}", "run_after"),
-        (f"status = '{RUNNING}' AND lease_until < {now}", "lease_until"),
-        (f"{DUE_HANDLER.format(now=now)} AND {db.not_carried}{among}", "run_after"),
-        (f"resend_at IS NOT NULL AND resend_at <= {now}", "resend_at"),
+    handler = f"{DUE_HANDLER.format(now=now)} AND {db.not_carried}{among}"
+    handlers = [
+        _first(db, "handler", f"{due} AND {handler}", "run_after") for due in db.handlers_due
+    ]
+    ready = f"status = '{READY}' AND {db.not_carried}{among}"
+    looks = (
+        _first(db, "claim", ready, "queue, rank, run_after, id"),
+        _first(db, "waiting", f"status = '{WAITING}' AND run_after <= {now}", "run_after"),
+        _first(db, "lease", f"status = '{RUNNING}' AND lease_until < {now}", "lease_until"),
+        " OR ".join(handlers),
+        _first(db, "resend", f"resend_at IS NOT NULL AND resend_at <= {now}", "resend_at"),
     )
-    # The order is the index's: without it a plan may read the whole table for the first row.
-    looks = ", ".join(
-        f"(SELECT 1 FROM {JOB} WHERE {where} ORDER BY {order} LIMIT 1) IS NOT NULL"
-        for where, order in kinds
-    )
-    (row,) = db.query(f"SELECT {looks}", [*queues, *queues])
+    (row,) = db.query(f"SELECT {', '.join(looks)}", [*queues] * (1 + len(handlers)))
     return Outlook(*map(bool, row))
+
+
+def _first(db: Database, index: str, where: str, order: str) -> str:
+    # The order is the index's: without it a plan may read the whole table for the first row.
+    jobs = db.jobs(f"tseq_job_{index}")
+    return f"(SELECT 1 FROM {jobs} WHERE {where} ORDER BY {order} LIMIT 1) IS NOT NULL"
 
 
 def promote(db: Database, limit: int) -> list[UUID]:
     """Make WAITING jobs that are due READY; return those that are carried."""
     pick = (
-        f"SELECT id FROM {JOB} WHERE status = '{WAITING}' AND run_after <= {db.instant()}"
+        f"SELECT id FROM {db.jobs('tseq_job_waiting')}"
+        f" WHERE status = '{WAITING}' AND run_after <= {db.instant()}"
         f" ORDER BY run_after LIMIT %s{db.skip_locked}"
     )
-    rows = db.query(
-        f"UPDATE {JOB} SET status = '{READY}', resends = 0,"
-        f" resend_at = CASE WHEN carried THEN {db.now('%s')} END"
-        f" WHERE {db.among(pick)} AND {db.still(WAITING)} RETURNING id, carried",
-        [get_config().resend_seconds, limit],
-    )
+    sets = f"status = '{READY}', resends = 0, resend_at = CASE WHEN carried THEN {db.now('%s')} END"
+    resend = [get_config().resend_seconds]
+    rows = db.update(JOB, sets, resend, pick, [limit], db.still(WAITING), "id, carried")
     return [db.as_uuid(job_id) for job_id, carried in rows if carried]
 
 
 def rescue(db: Database, decide: Callable[[Snapshot], Change], limit: int) -> list[Change]:
     """Take jobs whose lease has ended; what becomes of each is decided under its row's lock."""
     expired = f"status = '{RUNNING}' AND lease_until < {db.instant()} ORDER BY lease_until"
-    if not db.query(f"SELECT 1 FROM {JOB} WHERE {expired} LIMIT 1", ()):
+    if not db.query(f"SELECT 1 FROM {db.jobs(LEASE)} WHERE {expired} LIMIT 1", ()):
         return []
     with db.atomic():
-        snapshots = read_snapshots(db, f"{expired} LIMIT %s{db.skip_locked}", [limit])
+        snapshots = read_snapshots(
+            db, f"{expired} LIMIT %s{db.skip_locked}", [limit], jobs=db.jobs(LEASE)
+        )
         changes = [decide(snapshot) for snapshot in snapshots]
         held = {s.job_id: Fenced.of(s) for s in snapshots}
         write_changes(db, changes, held, "")
@@ -117,31 +122,32 @@ def sweep(db: Database, resend: float, limit: int) -> list[UUID]:
         waited = f"{resend} * (1 << MIN(resends + 1, 10))"
     longest = "MIN" if db.vendor == "sqlite" else "LEAST"
     pick = (
-        f"SELECT id FROM {JOB} WHERE resend_at <= {db.instant()} AND resend_at IS NOT NULL"
+        f"SELECT id FROM {db.jobs('tseq_job_resend')}"
+        f" WHERE resend_at <= {db.instant()} AND resend_at IS NOT NULL"
         f" AND run_after <= {db.instant()}"
         f" ORDER BY resend_at LIMIT %s{db.skip_locked}"
     )
-    rows = db.query(
-        f"UPDATE {JOB} SET resends = resends + 1,"
-        f" resend_at = {db.now(f'{longest}({waited}, {LONGEST_RESEND})')}"
-        f" WHERE {db.among(pick)} AND carried RETURNING id",
-        [limit],
-    )
+    # MariaDB sets one after the other: the count that the time is made of is raised last.
+    sets = f"resend_at = {db.now(f'{longest}({waited}, {LONGEST_RESEND})')}, resends = resends + 1"
+    rows = db.update(JOB, sets, (), pick, [limit], "carried", "id")
     return [db.as_uuid(job_id) for (job_id,) in rows]
 
 
 def next_due(db: Database, queues: Sequence[str]) -> float | None:
     """Seconds until something may be due: a waiting job, a handler, or the end of a lease."""
     among = f" AND queue IN ({marks(queues)})" if queues else ""
-    free = "NOT (handler_due = '') AND lease_until IS NULL"
     questions = (
-        ("run_after", f"status = '{WAITING}'"),
-        ("run_after", free),
-        ("lease_until", "lease_until IS NOT NULL"),
+        ("run_after", "tseq_job_waiting", f"status = '{WAITING}'"),
+        *(
+            ("run_after", "tseq_job_handler", f"{due} AND lease_until IS NULL")
+            for due in db.handlers_due
+        ),
+        ("lease_until", LEASE, "lease_until IS NOT NULL"),
     )
     soonest = (
-        f"SELECT {column} AS at FROM {JOB} WHERE {where}{among} ORDER BY {column} LIMIT 1"
-        for column, where in questions
+        f"SELECT {column} AS at FROM {db.jobs(index)} WHERE {where}{among}"
+        f" ORDER BY {column} LIMIT 1"
+        for column, index, where in questions
     )
     parts = " UNION ALL ".join(f"SELECT at FROM ({one}) AS s{i}" for i, one in enumerate(soonest))
     ((seconds,),) = db.query(
@@ -183,12 +189,14 @@ def _next(db: Database, snapshot: Snapshot) -> tuple[str, str | None]:
     )[0][0]
 
 
-def read_snapshots(db: Database, where: str, params: Sequence[Any]) -> list[Snapshot]:
+def read_snapshots(
+    db: Database, where: str, params: Sequence[Any], *, jobs: str = JOB
+) -> list[Snapshot]:
     """Jobs that *where* selects (it may end in a locking clause), with their task rows."""
     rows = db.query(
         f"SELECT id, sequence, version, plan, status, claim_token, requested, carried, suspect,"
         f" handler_due, payload, {db.seconds_until('run_after')}, result, verdicts, worker_id,"
-        f" {db.seconds_until('lease_until')}, subject_label FROM {JOB} WHERE {where}",
+        f" {db.seconds_until('lease_until')}, subject_label FROM {jobs} WHERE {where}",
         params,
     )
     snapshots = [_snapshot(db, row) for row in rows]

@@ -25,10 +25,7 @@ def enter(db: Database, worker: WorkerInfo) -> int:
 def beat(db: Database, worker_id: int, *, draining: bool) -> None:
     """Note that it lives; a row that somebody holds is written at the next beat."""
     mine = f"SELECT id FROM {WORKER} WHERE id = %s{db.skip_locked}"
-    db.execute(
-        f"UPDATE {WORKER} SET heartbeat_at = {db.now()}, draining = %s WHERE {db.among(mine)}",
-        [draining, worker_id],
-    )
+    db.update(WORKER, f"heartbeat_at = {db.now()}, draining = %s", [draining], mine, [worker_id])
 
 
 def leave(db: Database, worker_id: int) -> None:

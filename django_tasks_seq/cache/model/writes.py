@@ -13,7 +13,7 @@ from ...choices import JobStatus
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Applied, Change, Checkpoint, Snapshot, TaskWrite, Write
 from . import group_commit
-from .sql import ATTEMPT, EVENT, JOB, TASK, Database, listed
+from .sql import ATTEMPT, EVENT, JOB, TASK, Database
 
 ENDED = JobStatus.SUCCESSFUL
 CHECKPOINT_SOURCES = JOB_TRANSITIONS["complete_task"].sources
@@ -214,7 +214,7 @@ def _update_jobs(db: Database, changes: Iterable[Change], held: Mapping[UUID, Fe
     groups: Rows = defaultdict(list)
     for change in changes:
         cells = [(name, *db.placeholder(value)) for name, value in change.values.items()]
-        sets = ", ".join(f"{name} = {mark}" for name, mark, _ in cells)
+        sets = ", ".join(f"{db.column(name)} = {mark}" for name, mark, _ in cells)
         row = held[change.job_id]
         groups[
             f"UPDATE {JOB} SET {sets} WHERE id = %s AND claim_token = %s AND status = %s"
@@ -237,11 +237,9 @@ def _upsert(db: Database, job_id: UUID, task: TaskWrite, worker_name: str) -> tu
     values = {"position": task.position, **worker, **task.values}
     cells = [(name, *db.placeholder(value)) for name, value in values.items()]
     statement = (
-        f"INSERT INTO {TASK} (job_id, task_id, {', '.join(name for name, *_ in cells)})"
+        f"INSERT INTO {TASK} (job_id, task_id, {', '.join(db.column(name) for name in values)})"
         f" VALUES (%s, %s, {', '.join(mark for _, mark, _ in cells)})"
-        " ON CONFLICT (job_id, task_id) DO UPDATE SET "
-        + ", ".join(f"{name} = excluded.{name}" for name, *_ in cells)
-        + f" WHERE {TASK}.status IN ({listed(task.sources)})"
+        f"{db.overwrite(values, {}, task.sources)}"
     )
     return statement, [db.uuid(job_id), task.task_id, *(param for *_, param in cells)]
 
@@ -258,7 +256,7 @@ def _insert(
         values = {"job_id": job_id, **defaults, **given}
         cells = [(name, *db.placeholder(value)) for name, value in values.items()]
         groups[
-            f"INSERT INTO {table} ({', '.join(name for name, *_ in cells)}, {stamp})"
+            f"INSERT INTO {table} ({', '.join(db.column(name) for name in values)}, {stamp})"
             f" VALUES ({', '.join(mark for _, mark, _ in cells)}, {db.now()})"
         ].append([param for *_, param in cells])
     _run(db, groups)

@@ -4,6 +4,7 @@ The release before is the tree of the tag, run beside the code of today on the s
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.chaos.evidence import Audit
 from tests.chaos.judging import judge, kill_while_it_holds
 from tests.chaos.report import recorded
 from tests.chaos.sizes import sizes
-from tests.helpers import WorkerProcess, wait_until
+from tests.helpers import ROOT, WorkerProcess, wait_until
 from tests.process.ledger import Ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -235,3 +236,20 @@ def test_the_release_before_leaves_the_schema_of_today_alone(deploy: Deploy) -> 
     assert "No migrations to apply" in said
     assert indexes() == before
     assert "tseq_job_finished" in before
+
+
+def test_the_release_before_is_the_newest_that_the_changelog_has() -> None:
+    """After a release the next one is tried against it, and not against an older one."""
+    newest = re.findall(r"^## (\d[\w.]*) - ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+
+    assert newest.startswith(releases.TAG.removeprefix("v"))
+    assert releases.VERSION.startswith(f"{newest}+")
+
+
+def test_a_clone_without_the_release_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be tried is skipped with the reason, never passed in silence."""
+    monkeypatch.setattr(releases, "ROOT", tmp_path)
+
+    assert releases.export(tmp_path / "tree").startswith("this clone has neither the tag v0.1")

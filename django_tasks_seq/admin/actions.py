@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
@@ -21,9 +22,11 @@ from ..choices import JobStatus, Requested, TaskState
 from ..exceptions import JobNotFound, TasksSeqError
 from ..models import Job
 from ..transitions import JOB
-from .standing import Standing
+from .standing import Standing, plan_of
 
 Text = str | Promise
+# Whether a person may do this verb, to this job or, with None, to any at all.
+May = Callable[["Verb", Job | None], bool]
 
 
 class Act(Protocol):
@@ -60,7 +63,7 @@ class Verb:
 
 
 def _retry_all(job: Job, *, by: str, reason: str) -> Any:
-    return executor.retry(job, from_task=job.plan[0], by=by, reason=reason)
+    return executor.retry(job, from_task=next(iter(plan_of(job)), ""), by=by, reason=reason)
 
 
 def _plural(one: str, many: str) -> Callable[[int], Text]:
@@ -182,7 +185,21 @@ class Bulk:
         return ", ".join(f"{n} {word}" for word, n in self.skipped.most_common())
 
 
-def in_bulk(verb: Verb, job_ids: Iterable[UUID], *, by: str, reason: str = "") -> Bulk:
+def perform(verb: Verb, job: Job, may: May, *, by: str, reason: str = "") -> None:
+    """Do *verb* to *job*; raises PermissionDenied unless this person *may*, however he came here."""
+    if not may(verb, job):
+        raise PermissionDenied
+    verb.act(job, by=by, reason=reason)
+
+
+def anyone(verb: Verb, job: Job | None) -> bool:
+    """For code that acts for nobody in particular."""
+    return True
+
+
+def in_bulk(
+    verb: Verb, job_ids: Iterable[UUID], *, by: str, reason: str = "", may: May = anyone
+) -> Bulk:
     """Do *verb* to each job by itself; one that is refused is skipped and counted."""
     bulk = Bulk(verb)
     for job_id in job_ids:
@@ -190,16 +207,18 @@ def in_bulk(verb: Verb, job_ids: Iterable[UUID], *, by: str, reason: str = "") -
         try:
             if job is None:
                 raise JobNotFound(job_id)
-            verb.act(job, by=by, reason=reason)
-        except TasksSeqError as error:
+            perform(verb, job, may, by=by, reason=reason)
+        except (TasksSeqError, PermissionDenied) as error:
             bulk.skipped[_status_word(error)] += 1
         else:
             bulk.done.append(job)
     return bulk
 
 
-def _status_word(error: TasksSeqError) -> str:
+def _status_word(error: Exception) -> str:
     """The status that forbade it, as it was when the executor looked."""
+    if isinstance(error, PermissionDenied):
+        return _("not allowed")
     status = getattr(error, "status", "")
     if status in JobStatus.values:
         return str(JobStatus(status).label).lower()

@@ -57,8 +57,13 @@ def documents_of(job: Job) -> dict[str, Document]:
 def document(value: Any, limit: int = RESULT_LENGTH) -> Document:
     """*value* with its `REDACT_KEYS` masked, as at most *limit* characters of indented JSON."""
     masked = redact(value, get_config().redact_keys)
-    text = json.dumps(masked, ensure_ascii=False, indent=2)
-    short = preview(masked, CELL_LENGTH)
+    text = _shown(json.dumps(masked, ensure_ascii=False, indent=2))
+    short = _shown(preview(masked, CELL_LENGTH))
     if len(text) > limit:
         return Document(short, f"{text[:limit]}…", size(len(text)), is_cut=True)
     return Document(short, text, is_cut=short.endswith("…"))
+
+
+def _shown(text: str) -> str:
+    """Without lone surrogates, which no page can hold: another writer's rows may have some."""
+    return text.encode("utf-8", "replace").decode()

@@ -9,6 +9,7 @@ from typing import Final
 from django.utils.translation import gettext as _, ngettext
 
 from ..choices import HANDLER_TASK_ID, HandlerDue, JobStatus, TaskState
+from ..errors_text import MESSAGE_BYTES, TRACEBACK_BYTES
 from ..models import TaskAttempt
 from .standing import Standing, TaskLine
 
@@ -25,7 +26,14 @@ class Failure:
 def failures_of(standing: Standing, attempts: Sequence[TaskAttempt]) -> tuple[Failure, ...]:
     """The failure of the job, then that of its handler; mostly none."""
     found = (_job_failure(standing, attempts), _handler_failure(standing, attempts))
-    return tuple(one for one in found if one)
+    return tuple(_cut(one) for one in found if one)
+
+
+def _cut(failure: Failure) -> Failure:
+    """No longer than our own are; another writer's rows may hold more."""
+    # Behind the task's and the class's name.
+    error = failure.error[: 2 * MESSAGE_BYTES]
+    return Failure(failure.title, error, failure.traceback[:TRACEBACK_BYTES])
 
 
 def _job_failure(standing: Standing, attempts: Sequence[TaskAttempt]) -> Failure | None:

@@ -37,7 +37,7 @@ class StatusFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job] | None:
         if self.value() == ATTENTION:
             return cast("JobQuerySet", queryset).needs_attention()
-        return queryset.filter(status=self.value()) if self.value() else None
+        return _having(queryset, "status", self.value())
 
 
 class SequenceFilter(admin.SimpleListFilter):
@@ -50,7 +50,7 @@ class SequenceFilter(admin.SimpleListFilter):
         return _with_value([one.name for one in sequences()], self.value())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job] | None:
-        return queryset.filter(sequence=self.value()) if self.value() else None
+        return _having(queryset, "sequence", self.value())
 
 
 class QueueFilter(admin.SimpleListFilter):
@@ -65,7 +65,7 @@ class QueueFilter(admin.SimpleListFilter):
         return _with_value([get_config().default_queue, *sorted(named)], self.value())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job] | None:
-        return queryset.filter(queue=self.value()) if self.value() else None
+        return _having(queryset, "queue", self.value())
 
 
 class CreatedFilter(admin.SimpleListFilter):
@@ -124,6 +124,13 @@ class WorkerStateFilter(admin.SimpleListFilter):
         if self.value() == "alive":
             return workers.alive()
         return workers.dead() if self.value() == "dead" else None
+
+
+def _having(queryset: QuerySet[Job], column: str, value: str | None) -> QuerySet[Job] | None:
+    if not value:
+        return None
+    # NUL is in no column, and PostgreSQL refuses to be asked for it.
+    return queryset.none() if "\0" in value else queryset.filter(**{column: value})
 
 
 def _with_value(names: list[str], value: str | None) -> Choices:

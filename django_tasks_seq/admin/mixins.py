@@ -38,6 +38,10 @@ else:
     WorkerModelAdmin = admin.ModelAdmin
 
 
+# What may be seen with `view_payload` alone, and never in the list.
+HIDDEN = {"payload", "result", "error_result", "verdicts"}
+
+
 class JobAdminMixin(JobPageMixin):
     """Jobs: a list that says where each is and why, and a page for each. Nothing can be edited.
 
@@ -65,6 +69,12 @@ class JobAdminMixin(JobPageMixin):
         "resume_selected",
         "cancel_selected",
     )
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """No address may ask what is in a payload: the answers would tell it, piece by piece."""
+        return lookup.split("__", 1)[0] not in HIDDEN and super().lookup_allowed(
+            lookup, value, request
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
@@ -134,6 +144,11 @@ class WorkerAdminMixin(WorkerModelAdmin):
     def media(self) -> Media:
         """The style sheet after the theme's own; a class `Media` would clash with the theme's."""
         return super().media + STYLE_SHEET
+
+    def has_view_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        """Whether this user may see workers; `change_worker` is not enough, unlike elsewhere."""
+        opts = self.opts
+        return bool(request.user.has_perm(f"{opts.app_label}.view_{opts.model_name}"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Workers add themselves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from .. import clock
 from ..exceptions import TasksSeqError
 from ..models import Job
 from ..text import one_line
-from .actions import VERBS, Button, Verb, button_label, in_bulk, told
+from .actions import VERBS, Button, Verb, button_label, in_bulk, perform, told
 from .columns import job_pill, time_tag
 from .links import admin_url, subject_url
 from .media import STYLE_SHEET
@@ -68,6 +69,10 @@ class JobPageMixin(JobModelAdmin):
         """Nobody: pruning deletes settled jobs, and who did what stays with them until then."""
         return False
 
+    def has_view_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
+        """Whether this user may see jobs; unlike elsewhere in the admin `change_job` is not enough."""
+        return self._may(request, "view_job")
+
     def has_retry_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
         """Whether this user may retry jobs."""
         return self._may(request, "retry_job")
@@ -88,7 +93,8 @@ class JobPageMixin(JobModelAdmin):
         return bool(request.user.has_perm(f"{Job._meta.app_label}.{codename}"))
 
     def _may_do(self, request: HttpRequest, verb: Verb, job: Job | None = None) -> bool:
-        return bool(getattr(self, f"has_{verb.permission}_permission")(request, job))
+        its_own = getattr(self, f"has_{verb.permission}_permission")
+        return bool(self.has_view_permission(request, job) and its_own(request, job))
 
     # --- the page
 
@@ -162,7 +168,7 @@ class JobPageMixin(JobModelAdmin):
             return HttpResponseNotAllowed(["POST"])
         verb = VERBS[name]
         job = self.get_object(request, str(job_id))
-        if not self.has_view_permission(request, job) or not self._may_do(request, verb, job):
+        if not self._may_do(request, verb, job):
             raise PermissionDenied
         if job is None:
             raise Http404(_("There is no such job; it may have been pruned."))
@@ -171,8 +177,9 @@ class JobPageMixin(JobModelAdmin):
         return HttpResponseRedirect(self.job_url(request, "change", job))
 
     def _do(self, request: HttpRequest, verb: Verb, job: Job, reason: str) -> None:
+        may = partial(self._may_do, request)
         try:
-            verb.act(job, by=request.user.get_username(), reason=reason)
+            perform(verb, job, may, by=request.user.get_username(), reason=reason)
         except TasksSeqError as error:
             self.message_user(request, str(error), messages.WARNING)
             return
@@ -181,10 +188,16 @@ class JobPageMixin(JobModelAdmin):
         self.message_user(request, told(verb, now), messages.SUCCESS)
 
     def do_in_bulk(self, request: HttpRequest, name: str, queryset: QuerySet[Job]) -> None:
-        """Do a verb to each of these jobs and say how many were skipped, and why."""
+        """Do a verb to each of these jobs and say how many were skipped, and why.
+
+        Raises PermissionDenied when this user may not do it at all, whichever action has called.
+        """
         verb = VERBS[name]
+        may = partial(self._may_do, request)
+        if not may(verb, None):
+            raise PermissionDenied
         ids = list(queryset.values_list("pk", flat=True))
-        bulk = in_bulk(verb, ids, by=request.user.get_username())
+        bulk = in_bulk(verb, ids, by=request.user.get_username(), may=may)
         for job in bulk.done:
             self.log_change(request, job, str(verb.log))
         self.message_user(request, bulk.message, bulk.level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from .. import clock
@@ -132,13 +133,20 @@ def _rows(job_ids: Sequence[UUID]) -> dict[UUID, dict[str, TaskStatus]]:
     return found
 
 
+def plan_of(job: Job) -> list[str]:
+    """The ids of a job's plan; none of one that another writer of the database has spoilt."""
+    plan: Any = job.plan
+    is_right = isinstance(plan, list) and all(isinstance(one, str) for one in plan)
+    return [one.encode("utf-8", "replace").decode() for one in plan] if is_right else []
+
+
 def task_lines(job: Job, rows: dict[str, TaskStatus]) -> list[TaskLine]:
     """The tasks of a job's plan, each with its row of *rows* when it has one."""
     sequence = find_sequence(job.sequence)
     default = get_config().max_attempts
     lines = []
     before_done = True
-    for number, task_id in enumerate(job.plan, 1):
+    for number, task_id in enumerate(plan_of(job), 1):
         row = rows.get(task_id)
         status = _shown_status(job, row, is_next=before_done)
         before_done = before_done and status in DONE

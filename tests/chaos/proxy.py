@@ -72,6 +72,8 @@ class Link:
             return
         if code == CANCEL:
             self.proxy.faults["cancel"] += 1
+        else:
+            self.proxy.said[""].append(rest)
         self.server = socket.create_connection(self.proxy.target, CONNECT_SECONDS)
         self.server.settimeout(None)
         self.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,6 +92,7 @@ class Link:
         for message in _messages(self.client):
             if message[:1] in {b"Q", b"P"}:
                 self.query = message
+                self.proxy.said[message[:1].decode()].append(message[5:])
             self._wait()
             if self.is_swallowing:
                 self.proxy.faults["swallowed"] += 1
@@ -150,6 +153,8 @@ class Proxy:
         self.target = (host, port)
         self.links: set[Link] = set()
         self.faults: Counter[str] = Counter()
+        # All that clients have said, by the type of message; "" is the first of each.
+        self.said: dict[str, list[bytes]] = {"": [], "Q": [], "P": []}
         self.latency = 0.0
         self.is_deaf = False
         self.swallows_new = False

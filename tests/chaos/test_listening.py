@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from django_tasks_seq import executor, registry
+from django_tasks_seq.cache.model.notifying import CHANNEL
 from django_tasks_seq.models import Job
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import recorded
@@ -79,6 +80,24 @@ def test_wake_ups_come_back_whatever_happens_to_the_session(seed: int) -> None:
         assert code == 0
         assert proxy.faults["half-open"] >= rounds
         assert max(back) < BACK + SLACK
+
+
+def test_any_notification_wakes_and_none_breaks() -> None:
+    """A payload of anybody's, as long as it may be, and starts in bulk: the worker listens on."""
+    with registry.isolated():
+        declare("heard", ("only", same))
+        one = EngineThread(name="heard:1", poll=600.0)
+        try:
+            wait_until(lambda: one.engine.listener and one.engine.listener._raw, what="LISTEN")
+            for payload in ("", "{not JSON", "'; DROP TABLE x; --", "x" * 7999):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+            executor.start_many("heard", [{"x": "y" * 1000}] * 500)
+            left = Job.objects.exclude(status="SUCCESSFUL")
+            wait_until(lambda: not left.exists(), what="the end of all, without a poll")
+            assert seconds_to_run() < DEADLINE
+        finally:
+            assert one.stop() == 0
 
 
 def test_who_hears_nothing_polls() -> None:

@@ -62,3 +62,9 @@ FINAL = (JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.CANCELLED)
 DONE = (TaskState.SUCCESSFUL, TaskState.SKIPPED)
 # A handler is due under a task id of its own, which no declared task can have.
 HANDLER_TASK_ID = {HandlerDue.SUCCESS: "@success", HandlerDue.ERROR: "@error"}
+
+
+def handler_task_id(handler: str) -> str:
+    """The id that a handler's attempts are kept under; `@unknown` for one that a spoilt row names."""
+    found = (task_id for due, task_id in HANDLER_TASK_ID.items() if due == handler)
+    return next(found, "@unknown")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import loads  # bound here: a task may put something else in the module
 from typing import Any
 
 from django.db import models
@@ -18,7 +18,13 @@ class JSONTextField(models.TextField):  # type: ignore[type-arg]
     """
 
     def from_db_value(self, value: str | None, expression: object, connection: object) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return loads(value)
+        except (ValueError, RecursionError):
+            # Spoilt by another writer. People's pages show it; a task never gets it, its job fails.
+            return value
 
     def to_python(self, value: Any) -> Any:
         return value

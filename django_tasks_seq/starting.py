@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -61,10 +62,18 @@ def send(store: BaseJobStore, job_ids: Sequence[UUID]) -> None:
 def _call(due: Due) -> None:
     try:
         handler = start_handler_for(find_sequence(due.sequence))
-        handler.handle_start(due.job_id, due.task_id, decode(due.payload))
+        handler.handle_start(due.job_id, due.task_id, _payload(due))
     except Exception:
         # The row says that the job is due, and a sweep will try again.
         logger.exception(
             "start handler failed",
             extra={"job_id": str(due.job_id), "sequence": due.sequence, "task_id": due.task_id},
         )
+
+
+def _payload(due: Due) -> Any:
+    """Its payload; None for one that is no JSON any more, with which `execute_task` fails the job."""
+    try:
+        return decode(due.payload)
+    except (ValueError, RecursionError):
+        return None

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps  # bound here: a task may put something else in the module
 from typing import Any
 
 from .cache.changes import NOW, Change, Claim, Failure, Moment, Report, Snapshot, TaskWrite, Write
-from .choices import HANDLER_TASK_ID, HandlerDue, JobStatus, Requested, TaskState
+from .choices import HandlerDue, JobStatus, Requested, TaskState, handler_task_id
 from .conf import get_config
 from .exceptions import TasksSeqError
 from .status_parts import (
@@ -147,8 +147,8 @@ class TaskStatusManager:
         events: tuple[dict[str, Any], ...] = ()
         if claim.unknown_for is None:
             values["unknown_since"] = NOW
-            task_id = HANDLER_TASK_ID[HandlerDue(claim.handler)] if claim.handler else claim.task_id
-            data = json.dumps({"sequence": claim.sequence, "task_id": task_id})
+            task_id = handler_task_id(claim.handler) if claim.handler else claim.task_id
+            data = dumps({"sequence": claim.sequence, "task_id": task_id})
             events = ({"kind": "unknown_task", "data": data},)
         if not claim.handler:
             return self._under(claim, "defer", values, events=events)
@@ -238,7 +238,7 @@ class TaskStatusManager:
         return change
 
     def _handler_attempt(self, claim: Claim, failure: Failure) -> dict[str, Any]:
-        name = HANDLER_TASK_ID[HandlerDue(claim.handler)]
+        name = handler_task_id(claim.handler)
         return attempt_row(name, claim.handler_attempts, failure, Report())
 
     # --- parts ---------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
+from json import dumps  # bound here: a task may put something else in the module
 from typing import Any
 
 from .cache.changes import Checkpoint, Claim, Failure, Moment, Report, Snapshot, TaskWrite
@@ -61,7 +61,7 @@ def attempt_row(task_id: str, attempt: int, failure: Failure, report: Report) ->
         "attempt": attempt,
         "outcome": failure.outcome,
         "exception_class": failure.text.exception_class,
-        "exception_bases": json.dumps(failure.text.bases),
+        "exception_bases": dumps(failure.text.bases),
         "message": failure.text.message,
         "traceback": failure.text.traceback,
         "started_at": ago(report.started),

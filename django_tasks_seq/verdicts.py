@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps  # bound here: a task may put something else in the module
 
 from .cache.changes import NOW, Change, Snapshot
 from .choices import JobStatus
@@ -24,10 +24,11 @@ def change_outcome(
     Raises `ClaimLost` when the handler's claim is not the job's any more, `InvalidTransition` when
     this job has been changed by that verdict three times already.
     """
-    if job.token != token or not job.handler or job.status not in JOB["change_outcome"].sources:
+    is_claimed = job.token == token and job.lease_left is not None
+    if not is_claimed or not job.handler or job.status not in JOB["change_outcome"].sources:
         raise ClaimLost(job.job_id)
     change = _change(job, verdict, text, handler)
-    change.values["verdicts"] = json.dumps(_counted(job, type(verdict).__name__))
+    change.values["verdicts"] = dumps(_counted(job, type(verdict).__name__))
     return change
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +9,12 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus
+from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus, Requested
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Claim, TaskRow
 from .frontier import Frontier
 from .sql import JOB, TASK, Database, listed, marks
+from .stored import read_plan, read_verdicts
 
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
 
@@ -267,21 +266,15 @@ def _claim(db: Database, row: tuple[Any, ...]) -> Claim:
         job_payload=row[6],
         payload=row[7] if handler == HandlerDue.SUCCESS else row[6],
         suspect=bool(row[8]),
-        requested=row[9],
+        requested=row[9] if row[9] in Requested.values else "",
         carried=bool(row[10]),
         handler=handler,
         handler_attempts=row[12],
-        verdicts=json.loads(row[13]) if row[13] else {},
+        verdicts=read_verdicts(row[13]),
         subject_label=row[14],
         unknown_for=row[17],
         age=row[19] or 0.0,
     )
-
-
-@functools.lru_cache(maxsize=1024)
-def read_plan(text: str) -> tuple[str, ...]:
-    """Task ids of a stored plan; jobs of one sequence share the text."""
-    return tuple(json.loads(text))
 
 
 def place(db: Database, claims: Sequence[Claim]) -> None:

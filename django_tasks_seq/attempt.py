@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from django.db import connections
 
 from .cache.changes import Claim, Failure, Report, Write
 from .choices import AttemptOutcome
-from .errors_text import describe_exception
+from .conf import get_config
+from .errors_text import ExceptionText, describe_exception
 from .exceptions import ClaimLost, StopTask, TaskResultError, TaskTimeout
+from .hygiene import end_child_of
 from .injection import scope
 from .outcomes import Gone, Outcome, Raised, Returned, Stopped
-from .payloads import encode_result
+from .payloads import encode_result, secrets_of
 from .status import TaskStatusManager
 
 if TYPE_CHECKING:
@@ -94,24 +97,30 @@ class Attempt:
 
     def call(self) -> Outcome:
         """Call user code; what it raised is an outcome, too."""
+        pid = os.getpid()
         try:
             argument = self.argument()
             with scope() as resolve:
                 result = self.adapter.build(resolve)(argument, self.context)
         except BaseException as error:  # noqa: BLE001 (user code may raise anything, SystemExit too)
+            end_child_of(pid)
             return self.failed(error)
+        end_child_of(pid)
         return self.returned(result)
 
     async def _acall(self) -> Outcome:
         limit = asyncio.timeout(self.timeout)
+        pid = os.getpid()
         try:
             argument = await self.aargument()
             with scope() as resolve:
                 async with limit:
                     result = await self.adapter.build(resolve)(argument, self.context)
         except BaseException as error:  # noqa: BLE001 (user code may raise anything, SystemExit too)
+            end_child_of(pid)
             is_ours = isinstance(error, TimeoutError) and limit.expired()
             return self.timed_out() if is_ours else self.failed(error)
+        end_child_of(pid)
         return await self.asettle(self.returned(result))
 
     def argument(self) -> Any:
@@ -136,7 +145,7 @@ class Attempt:
             return Returned(*encode_result(result, self.task_id))
         except TaskResultError as error:
             # It has run, and would do again what it did: no further attempt.
-            return Raised(Failure(describe_exception(error), AttemptOutcome.FAILED, None), error)
+            return Raised(Failure(self.described(error), AttemptOutcome.FAILED, None), error)
 
     def failed(self, error: BaseException) -> Outcome:
         """The outcome of code that raised."""
@@ -157,8 +166,13 @@ class Attempt:
         try:
             delay = self.delay(error)
         except Exception as broken:  # noqa: BLE001 (`backoff` is user code)
-            return Failure(describe_exception(broken), outcome, None)
-        return Failure(describe_exception(error), outcome, delay)
+            return Failure(self.described(broken), outcome, None)
+        return Failure(self.described(error), outcome, delay)
+
+    def described(self, error: BaseException) -> ExceptionText:
+        """*error* as text, in which what it was given under `REDACT_KEYS` is masked."""
+        given = self.context._given()  # noqa: SLF001 (the context is this module's other half)
+        return describe_exception(error, secrets_of(given, get_config().redact_keys))
 
     def delay(self, error: BaseException) -> float | None:
         """Seconds until the next attempt, None when this was the last."""

@@ -156,6 +156,12 @@ class TaskContext:
         """Whether the task should come to an end soon; `stop_reason` says why."""
         return self.stop_reason is not None
 
+    def _given(self) -> set[str | None]:
+        """Texts of its payload, its job's, and of results it has read: what an error may repeat."""
+        read = vars(self).get("results")
+        results = () if read is None else vars(read).get("_texts", {}).values()
+        return {self._claim.payload, self._job_payload, *results}
+
     def _heed(self, requested: str) -> None:
         """Note what people request of the job now; a reason of another kind stands."""
         if self.stop_reason in (None, "cancel", "pause"):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import textwrap
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from json import dumps  # bound here: a task may put something else in the module
 from typing import Final
+
+from .text import MASK
 
 MESSAGE_BYTES: Final = 4 * 1024
 TRACEBACK_BYTES: Final = 64 * 1024
@@ -42,46 +45,86 @@ class ExceptionText:
         return f"{name}: {self.message}" if self.message else name
 
 
-def describe_exception(exc: BaseException) -> ExceptionText:
+def describe_exception(exc: BaseException, secrets: Sequence[str] = ()) -> ExceptionText:
     """`exc` as text of at most 64 KB (message 4 KB, five causes); never raises.
+
+    Where a message repeats one of *secrets*, as it is or as `repr` and JSON write it, a mask stands.
 
     Example: `describe_exception(ValueError("no")).summary` is `"ValueError: no"`
     """
     kind = type(exc)
+    mask = _Mask.of(secrets)
     return ExceptionText(
         exception_class=class_path(kind),
         bases=tuple(class_path(base) for base in kind.__mro__[1 : BASES + 1] if base is not object),
-        message=_message(exc),
-        traceback=_traceback(exc),
+        message=_message(exc, mask),
+        traceback=_traceback(exc, mask),
     )
 
 
 def class_path(cls: type) -> str:
     """The dotted path of a class, at most 255 characters long."""
-    return _storable(f"{cls.__module__}.{cls.__qualname__}", PATH_LENGTH)
+    try:
+        path = f"{cls.__module__}.{cls.__qualname__}"
+    except Exception:  # noqa: BLE001 (a metaclass may make its names)
+        path = f"builtins.{type.__dict__['__name__'].__get__(cls)}"
+    return _storable(path, PATH_LENGTH)
 
 
-def _message(exc: BaseException) -> str:
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """Texts that no message may hold, the longest first."""
+
+    texts: tuple[str, ...] = ()
+    longest: int = field(default=0)
+
+    @classmethod
+    def of(cls, secrets: Sequence[str]) -> _Mask:
+        if not secrets:
+            return cls()
+        texts = {form for secret in secrets for form in _spellings(secret)}
+        ordered = tuple(sorted(texts, key=len, reverse=True))
+        return cls(ordered, len(ordered[0]))
+
+    def applied(self, text: str, limit: int) -> str:
+        """At least the first *limit* characters of *text*, masked: no secret is cut into two."""
+        if not self.texts:
+            return str.__getitem__(text, slice(limit + 1))
+        window = str.__getitem__(text, slice(limit + 1 + self.longest))
+        is_cut = len(window) < str.__len__(text)
+        for secret in self.texts:
+            window = window.replace(secret, MASK)
+        # What stands at the end of the window may be the beginning of a secret.
+        return window[: -self.longest] + "…" if is_cut else window
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    quoted = repr(secret)[1:-1]
+    yield from (secret, quoted, repr(quoted)[1:-1])
+    yield from (dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+
+
+def _message(exc: BaseException, mask: _Mask) -> str:
     try:
         text = str(exc)
     except BaseException as error:  # noqa: BLE001 (a message may not even end the process)
         text = f"<the text of this exception could not be made: {type(error).__name__}>"
-    return _storable(text, MESSAGE_BYTES)
+    return _storable(mask.applied(text, MESSAGE_BYTES), MESSAGE_BYTES)
 
 
-def _traceback(exc: BaseException) -> str:
+def _traceback(exc: BaseException, mask: _Mask) -> str:
     try:
-        text = "\n".join(_sections(exc))
+        text = "\n".join(_sections(exc, mask))
     except Exception as error:  # noqa: BLE001 (source files and frames may be hostile, too)
         text = f"<the traceback could not be made: {type(error).__name__}>\n"
     return _storable_middle_out(text)
 
 
-def _sections(exc: BaseException) -> Iterator[str]:
+def _sections(exc: BaseException, mask: _Mask) -> Iterator[str]:
     """The causes first, as Python prints them, each with the sentence that links it."""
     chain = _chain(exc)
     for place, (link, error) in enumerate(reversed(chain)):
-        yield _block(error)
+        yield _block(error, mask)
         if place < len(chain) - 1:
             yield f"\n{link if place else chain[-1][0]}\n"
 
@@ -102,21 +145,21 @@ def _cause(exc: BaseException) -> tuple[str, BaseException | None]:
     return _DURING, None if exc.__suppress_context__ else exc.__context__
 
 
-def _block(exc: BaseException, depth: int = 0) -> str:
+def _block(exc: BaseException, mask: _Mask, depth: int = 0) -> str:
     frames = traceback.StackSummary.extract(traceback.walk_tb(exc.__traceback__), limit=-FRAMES)
     head = "Traceback (most recent call last):\n" if exc.__traceback__ else ""
     path = class_path(type(exc)).removeprefix("builtins.")
-    message = _message(exc)
+    message = _message(exc, mask)
     last = f"{path}: {message}" if message else path
-    return head + "".join(frames.format()) + last + "".join(_members(exc, depth))
+    return head + "".join(frames.format()) + last + "".join(_members(exc, mask, depth))
 
 
-def _members(exc: BaseException, depth: int) -> Iterator[str]:
+def _members(exc: BaseException, mask: _Mask, depth: int) -> Iterator[str]:
     """Of an exception group the first members, three levels down: groups may nest without end."""
     if not isinstance(exc, BaseExceptionGroup) or depth == GROUP_DEPTH:
         return
     for member in exc.exceptions[:GROUP_MEMBERS]:
-        yield "\n" + textwrap.indent(_block(member, depth + 1), "  | ")
+        yield "\n" + textwrap.indent(_block(member, mask, depth + 1), "  | ")
     if len(exc.exceptions) > GROUP_MEMBERS:
         yield f"\n  | and {len(exc.exceptions) - GROUP_MEMBERS} more"
 

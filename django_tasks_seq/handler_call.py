@@ -103,7 +103,7 @@ class HandlerCall(Attempt):
         except ClaimLost:
             return Gone()
         except Exception as error:  # noqa: BLE001 (a payload that is no JSON, a fourth verdict)
-            return Raised(Failure(describe_exception(error), AttemptOutcome.FAILED, None), error)
+            return Raised(Failure(self.described(error), AttemptOutcome.FAILED, None), error)
         return Decided(change.verb, change.settles)
 
     async def asettle(self, outcome: Outcome) -> Outcome:

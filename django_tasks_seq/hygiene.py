@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,8 @@ from django.db import connections
 IDLE = 0  # psycopg.pq.TransactionStatus.IDLE
 # A thread without a task for so many seconds rests; between two batches it does not.
 REST = 1.0
+STREAMS = (0, 1, 2)
+EXIT_FORKED = 70
 
 
 def tidy_connections() -> None:
@@ -32,6 +35,30 @@ def tidy_connections() -> None:
                 connection.close_if_unusable_or_obsolete()
         except Exception:  # noqa: BLE001 (a driver may raise anything)
             _forget(connection)  # one that cannot even be asked must not end its thread
+
+
+def end_child_of(pid: int) -> None:
+    """End this process if it is not *pid*: a task has forked, and its child has come back from it.
+
+    It shares sockets with its parent, and would go on as a second worker under the same claims.
+    """
+    if os.getpid() != pid:
+        os._exit(EXIT_FORKED)
+
+
+def keep_streams() -> None:
+    """Open what a task has closed of the descriptors 0 to 2, on nothing.
+
+    The next connection would get their numbers, and what is printed would go to the database.
+    """
+    try:
+        for fd in STREAMS:
+            os.get_inheritable(fd)
+    except OSError:
+        opened = os.open(os.devnull, os.O_RDWR)
+        while opened <= STREAMS[-1]:
+            opened = os.open(os.devnull, os.O_RDWR)
+        os.close(opened)
 
 
 def rest_connections() -> None:

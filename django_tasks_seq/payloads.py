@@ -10,13 +10,16 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
+from json import loads  # bound here: a task may put something else in the module
 from typing import Any, Final
 
 from .conf import get_config
 from .exceptions import InvalidPayload, TaskResultError
 from .json_problems import DEPTH_LIMIT, NOT_JSON, Problem, find_problem, heaviest
+from .text import MASK
 
 __all__ = [
     "MASK",
@@ -26,9 +29,15 @@ __all__ = [
     "encode_result",
     "preview",
     "redact",
+    "secrets_in",
+    "secrets_of",
 ]
 
-MASK: Final = "••••••"
+# Of a shorter text a mask would tell more than it hides, all over a message.
+SECRET_LENGTH: Final = 4
+SECRET_DIGITS: Final = 6
+SECRETS: Final = 1000
+PIECE: Final = 256
 
 _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _lazy_encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr, skipkeys=True)
@@ -81,7 +90,7 @@ def encode_result(
 
 def decode(text: str | None) -> Any:
     """What `encode` made a text of; None for None."""
-    return None if text is None else json.loads(text)
+    return None if text is None else loads(text)
 
 
 def redact(value: Any, keys: Iterable[str]) -> Any:
@@ -94,6 +103,34 @@ def redact(value: Any, keys: Iterable[str]) -> Any:
     """
     pattern = _key_pattern(tuple(keys))
     return value if pattern is None else _redact(value, pattern)
+
+
+def secrets_in(value: Any, keys: Iterable[str]) -> tuple[str, ...]:
+    """What `redact` would mask in *value*, as texts to be masked where they are repeated.
+
+    Texts of four characters and more, numbers of six digits and more, in pieces of 256; the thousand
+    longest, the longest first.
+
+    >>> secrets_in({"order_id": 7, "password": "swordfish"}, ["password"])
+    ('swordfish',)
+    """
+    pattern = _key_pattern(tuple(keys))
+    if pattern is None:
+        return ()
+    found = {piece for text in _secret_texts(value, pattern) for piece in _pieces(text)}
+    return tuple(sorted(found, key=lambda text: (-len(text), text))[:SECRETS])
+
+
+def secrets_of(texts: Iterable[str | None], keys: Iterable[str]) -> tuple[str, ...]:
+    """`secrets_in` of JSON texts; one that is no JSON any more has none."""
+    patterns = tuple(keys)
+    if not patterns:
+        return ()
+    values = []
+    for text in texts:
+        with suppress(ValueError, RecursionError):
+            values.append(decode(text))
+    return secrets_in(values, patterns)
 
 
 def preview(value: Any, limit: int = 200) -> str:
@@ -122,7 +159,7 @@ def _prove(value: Any, name: str, max_bytes: int | None) -> tuple[str, Any]:
         size = len(text) if text.isascii() else len(text.encode())
         if text.count("[") + text.count("{") > DEPTH_LIMIT or "\\u0000" in text:
             _refuse_if_wrong(value, name)
-        decoded = json.loads(text)
+        decoded = loads(text)
         is_same = decoded == value
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         _refuse_if_wrong(value, name)
@@ -171,3 +208,26 @@ def _redact(value: Any, pattern: re.Pattern[str]) -> Any:
     if isinstance(value, list):
         return [_redact(item, pattern) for item in value]
     return value
+
+
+def _secret_texts(
+    value: Any, pattern: re.Pattern[str], *, is_secret: bool = False
+) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            inside = is_secret or pattern.match(str(key)) is not None
+            yield from _secret_texts(item, pattern, is_secret=inside)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secret_texts(item, pattern, is_secret=is_secret)
+    elif is_secret and isinstance(value, str) and len(value) >= SECRET_LENGTH:
+        yield value
+    elif is_secret and type(value) in {int, float} and len(str(value)) >= SECRET_DIGITS:
+        yield str(value)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), PIECE):
+        piece = text[start : start + PIECE]
+        if len(piece) >= SECRET_LENGTH:
+            yield piece

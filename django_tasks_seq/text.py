@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# What stands in the place of a secret.
+MASK: Final = "••••••"
+
+_CONTROL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
@@ -34,7 +39,7 @@ def listing(words: Iterable[str], limit: int = 20) -> str:
 
 
 def one_line(text: str, limit: int = 1000) -> str:
-    """`text` without control characters and at most `limit` long, so that it stays one line."""
+    """`text` as one line, of at most `limit` characters: no controls, no lone surrogates."""
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return _CONTROL.sub(" ", cut)
 

@@ -29,6 +29,7 @@ class LoopRunner:
         self._ended: deque[Attempt] = deque()
         self._running: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     def submit(self, calls: list[Attempt]) -> None:
         if not calls:
@@ -44,7 +45,12 @@ class LoopRunner:
 
     def _work(self) -> None:
         loop = self._get_loop()
-        loop.run_forever()
+        while not self._closed:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # A task that some task has left behind raised SystemExit or the like: only it has ended.
+                logger.exception("the event loop was left, and goes on")
         loop.close()
 
     def _begin(self) -> None:
@@ -106,6 +112,7 @@ class LoopRunner:
             return
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(2 * LAST_STEPS)
+        self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _finish(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from .. import announcements, signals
@@ -62,8 +63,10 @@ class Teller:
         while (job := self._next()) is not None:
             try:
                 job()
-            except Exception:
-                logger.exception("a receiver or the logger failed")
+            except BaseException:
+                # Whatever it raises, SystemExit too: without this thread nobody would be told again.
+                with suppress(Exception):
+                    logger.exception("a receiver or the logger failed")
             tidy_connections()
 
     def _next(self) -> Callable[[], None] | None:

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from django.db import connections
 
 from ..attempt import Attempt
-from ..hygiene import REST, drop_dead_connections, rest_connections, tidy_connections
+from ..hygiene import (
+    REST,
+    drop_dead_connections,
+    keep_streams,
+    rest_connections,
+    tidy_connections,
+)
 
 logger = logging.getLogger("django_tasks_seq.worker")
 
@@ -85,6 +91,7 @@ class ThreadRunner:
             if self._running.pop(me, None) is None:
                 break  # abandoned: this thread has been replaced
             self._end(call)
+            keep_streams()
             tidy_connections()
         connections.close_all()
 

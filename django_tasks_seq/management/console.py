@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management.base import OutputWrapper
@@ -14,6 +14,8 @@ from ..ids import short_id
 from ..text import one_line
 
 LOGGER = "django_tasks_seq"
+# What a line about an attempt is made of; a task that logs may use one of these names itself.
+OURS = {"label", "place", "seconds", "sequence", "task_id", "attempt"}
 
 
 class JobLines(logging.Handler):
@@ -33,6 +35,11 @@ class JobLines(logging.Handler):
         except Exception:  # noqa: BLE001 (a closed terminal must not end the worker)
             self.handleError(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say so on stderr, unless a task has closed that as well."""
+        with suppress(Exception):
+            super().handleError(record)
+
     def _line(self, record: logging.LogRecord) -> str:
         at = self.formatter.formatTime(record, "%H:%M:%S") if self.formatter else ""
         mark, what = self._what(record, vars(record))
@@ -40,7 +47,7 @@ class JobLines(logging.Handler):
 
     def _what(self, record: logging.LogRecord, facts: dict[str, Any]) -> tuple[str, str]:
         message = record.getMessage()
-        if "label" not in facts:
+        if not facts.keys() >= OURS:
             mark = self._style.WARNING("!") if record.levelno >= logging.WARNING else "·"
             job = f"  job {short_id(facts['job_id'])}" if "job_id" in facts else ""
             return mark, one_line(f"{message}{job}")

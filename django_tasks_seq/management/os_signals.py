@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -33,6 +34,23 @@ class Stops:
             os.write(self._wake_fd, b"\0")
 
 
+def leave_within(seconds: float, code: int) -> None:
+    """End this process with *code* if it has not ended by itself so many seconds from now.
+
+    A thread that a task has left alive, or an `atexit` hook that hangs, would keep it for ever.
+    """
+
+    def leave() -> None:
+        time.sleep(seconds)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="tasks-seq-leave", daemon=True).start()
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
 @contextmanager
 def stops_on_signals(wake_fd: int) -> Iterator[Stops]:
     """Count stop signals while the block runs; earlier handlers are put back at its end.
@@ -44,6 +62,9 @@ def stops_on_signals(wake_fd: int) -> Iterator[Stops]:
         yield stops
         return
     before = {signum: signal.signal(signum, stops.note) for signum in SIGNALS}
+    if signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+        # A task's alarm, set in a thread where it cannot be handled, would end the worker and its jobs.
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _ignore)
     try:
         yield stops
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,16 @@ from ...engine import Engine, EngineOptions, Wakeup, build_engine, options_from_
 from ...executor import store
 from ...health import HealthFile
 from ...models import Job
+from ...new_jobs import storable
 from ...registry import sequences
 from ...text import listing, suggest
 from ..console import JobLines, job_lines
-from ..os_signals import stops_on_signals
+from ..os_signals import leave_within, stops_on_signals
 from ..supervisor import supervise
 from ..tables import require_alias, require_tables
+
+# For what tasks have left to be done at the interpreter's exit, threads that are no daemons included.
+LAST_SECONDS = 5.0
 
 
 def _whole(text: str) -> int:
@@ -80,6 +85,8 @@ class Command(BaseCommand):
             )
         else:
             code = self._run_here(keeper, options)
+            if self._called_from_command_line:
+                leave_within(LAST_SECONDS, code)
         if code:
             sys.exit(code)
 
@@ -107,7 +114,8 @@ class Command(BaseCommand):
             if health:
                 health.remove()
         if not quiet:
-            self._say_bye(lines, code)
+            with suppress(OSError, ValueError):  # a task may have closed the terminal's streams
+                self._say_bye(lines, code)
         return code
 
     def _begin_health(self, health: HealthFile) -> None:
@@ -206,4 +214,8 @@ def _flag(name: str) -> str:
 
 
 def _queues(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name != storable(name):
+            raise CommandError(f"{name!r} has characters that no queue's name can have.")
+    return names

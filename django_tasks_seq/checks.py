@@ -13,6 +13,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning as CheckWarning, register
 from django.db import connections, router
+from django.db.models import Model
 
 from .conf import get_config, get_resolver, load, settings_problems
 from .conf_rules import SETTING
@@ -133,13 +134,11 @@ def check_routers() -> Iterator[CheckMessage]:
         instance = model()
         # A router without an opinion leaves an instance where it is.
         instance._state.db = alias
-        found = router.db_for_write(model, instance=instance)
-        is_migrated = router.allow_migrate_model(alias, model)
-        if found != alias or not is_migrated:
-            where = f"writes it to {found!r}" if found != alias else "does not migrate it there"
+        wrong = _routed_wrongly(model, instance, alias)
+        if wrong:
             yield _error(
                 6,
-                f"{model.__name__} belongs to {alias!r}, but a database router {where}.",
+                f"{model.__name__} belongs to {alias!r}, but a database router {wrong}.",
                 f"Put '{APP}.routers.JobRouter' first in DATABASE_ROUTERS.",
             )
 
@@ -198,6 +197,18 @@ def check_production() -> Iterator[CheckMessage]:
 
 
 # --- parts of checks
+
+
+def _routed_wrongly(model: type[Model], instance: Model, alias: str) -> str:
+    """What a router does to *model*, "" when it leaves it on *alias*: a replica lags behind claims."""
+    written, read = (
+        ask(model, instance=instance) for ask in (router.db_for_write, router.db_for_read)
+    )
+    if written != alias:
+        return f"writes it to {written!r}"
+    if read != alias:
+        return f"reads it from {read!r}"
+    return "" if router.allow_migrate_model(alias, model) else "does not migrate it there"
 
 
 def _load(what: str, value: Any) -> tuple[Any, list[CheckMessage]]:

@@ -27,7 +27,7 @@ from .conf import get_cache_handler
 from .consuming import TaskRun
 from .exceptions import JobNotFound
 from .handlers import handler_due_for, start as start_handlers
-from .new_jobs import new_job, refuse_conflicts
+from .new_jobs import new_job, refuse_conflicts, storable
 from .payloads import encode
 from .registry import find_sequence, get_sequence
 from .repairs import Actor
@@ -272,7 +272,7 @@ def _amend(job: JobRef, decide: Any) -> Job:
 
 
 def _actor(by: Any, reason: str) -> Actor:
-    return Actor(by=str(by or "")[:200], reason=str(reason)[:1000])
+    return Actor(by=storable(str(by or ""))[:200], reason=storable(str(reason))[:1000])
 
 
 def _job_id(job: JobRef) -> UUID:

@@ -20,6 +20,13 @@ from .text import one_line
 __all__ = ["BaseTaskLogger", "StdlibTaskLogger", "logger_for"]
 
 VALUE_LENGTH: Final = 1000
+OUR_LOGGERS: Final = (
+    "django_tasks_seq",
+    "django_tasks_seq.executor",
+    "django_tasks_seq.worker",
+)
+# What our records carry besides their message, and rows have told.
+NAMES: Final = frozenset({"job_id", "sequence", "task_id", "error", "label"})
 # Names that a log record has already; `logging` refuses them in `extra`.
 _TAKEN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -115,6 +122,39 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return one_line(str(value) if isinstance(value, (str, UUID)) else repr(value), VALUE_LENGTH)
+
+
+class OneLine(logging.Filter):
+    """Makes the arguments of a record, and the names that go along with it, texts of one line.
+
+    The message stays a template, by which collectors group records.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, tidied up."""
+        args = record.args
+        if isinstance(args, tuple):
+            record.args = tuple(map(_argument, args))
+        elif args:
+            record.args = {key: _argument(value) for key, value in args.items()}
+        facts = vars(record)
+        for name in NAMES & facts.keys():
+            facts[name] = _plain(facts[name])
+        return True
+
+
+def _argument(value: Any) -> Any:
+    if not isinstance(value, BaseException):
+        return _plain(value)
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 (an exception's text is other people's code)
+        text = type(value).__name__
+    return one_line(text, VALUE_LENGTH)
+
+
+for _name in OUR_LOGGERS:
+    logging.getLogger(_name).addFilter(OneLine())
 
 
 @receiver(setting_changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from .sequences import TaskSequence
 
 NOTHING = "Nothing was started."
 PRIORITY_LIMIT = 100
+LATEST = 100 * 365 * 86_400.0
+EARLIEST_YEAR = 1000
 TEXT_LIMIT = 200
 QUEUE_LIMIT = 100
 
@@ -83,14 +85,27 @@ def _due(run_after: Any) -> Any:
     if run_after is None:
         return NOW
     if isinstance(run_after, timedelta):
+        if run_after.total_seconds() > LATEST:
+            raise ValueError(f"run_after is {run_after}: give at most a hundred years. {NOTHING}")
         return Moment(max(0.0, run_after.total_seconds()))
     if isinstance(run_after, datetime) and run_after.tzinfo is not None:
-        return run_after
+        return _in_range(run_after)
     what = "a datetime without a time zone" if isinstance(run_after, datetime) else repr(run_after)
     raise ValueError(
         f"run_after is {what}: give an aware datetime (timezone.make_aware(...)) or a timedelta."
         f" {NOTHING}"
     )
+
+
+def _in_range(run_after: datetime) -> datetime:
+    try:
+        found = run_after.astimezone(UTC)
+    except OverflowError:
+        found = datetime.min.replace(tzinfo=UTC)
+    # SQLite compares text, which needs four digits.
+    if found.year < EARLIEST_YEAR:
+        raise ValueError(f"run_after is {run_after!r}, which is out of range. {NOTHING}")
+    return found
 
 
 def _priority(priority: Any) -> int:
@@ -110,7 +125,7 @@ def _text(name: str, value: Any, limit: int) -> str:
         raise ValueError(
             f"{name} is {value!r:.80}: give a text of 1 to {limit} characters. {NOTHING}"
         )
-    if value != _storable(value):
+    if value != storable(value):
         raise ValueError(f"{name} {value!r:.80} has characters that cannot be stored. {NOTHING}")
     return value
 
@@ -124,8 +139,9 @@ def _subject(subject: Any) -> tuple[str, str, str]:
 
 
 def _clip(text: str) -> str:
-    return _storable(text)[:TEXT_LIMIT]
+    return storable(text)[:TEXT_LIMIT]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """*text* without what no column takes: NUL, and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F
 
 from django_tasks_seq import TaskSequence, TaskSpec, register_sequence
-from tests.testapp import chaos, hard_sequences  # noqa: F401 (declare more of them)
+from tests.testapp import chaos, hard_sequences, hostile  # noqa: F401 (declare more of them)
 from tests.testapp.models import Account, Effect
 
 if TYPE_CHECKING:

@@ -103,7 +103,8 @@ def _continue(pid: int) -> None:
 def _others_can_write() -> bool:
     if connection.vendor != "sqlite":
         return True
-    other = sqlite3.connect(connection.settings_dict["NAME"], timeout=1, isolation_level=None)
+    # Far below a third of a lease: who is to renew one waits as long.
+    other = sqlite3.connect(connection.settings_dict["NAME"], timeout=0.2, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError:

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 CONCURRENCY = 8
 # What the table allows: a megabyte in 10,000 tasks. A short run cannot tell pages from a leak.
 KILOBYTES_IN_10_000 = 1024
+# SQLite's page cache of one connection fills while the tables grow, and then stays.
+KILOBYTES_OF_A_CACHE = 2000
 # A socket, or SQLite's three files.
 FILES_OF_A_THREAD = 3
 SESSIONS = (
@@ -89,7 +91,11 @@ def test_nothing_grows_with_the_number_of_tasks(zygotes: Callable[..., Zygote]) 
         assert max(one.threads for one in busy) <= first.threads
         assert max(one.files for one in busy) <= most_files
         assert max(one.sessions for one in busy) <= before + CONCURRENCY + 3
-        assert grown < KILOBYTES_IN_10_000 * sizes().pick(cut=4, full=1), busy
+        if connection.vendor == "sqlite":
+            caches = KILOBYTES_OF_A_CACHE * (CONCURRENCY + 1)
+            assert last.kilobytes - first.kilobytes < caches, busy
+        else:
+            assert grown < KILOBYTES_IN_10_000 * sizes().pick(cut=4, full=1), busy
         assert worker.running
 
 

@@ -26,7 +26,7 @@ from .maintenance import Maintenance
 from .options import EngineOptions
 from .polls import EARLY, Polls
 from .runners import Runner
-from .teller import Teller
+from .teller import Teller, patience
 from .wakeup import Wakeup
 
 logger = logging.getLogger("django_tasks_seq.worker")
@@ -44,8 +44,6 @@ LONGEST_WAIT_IN_HAND = 1.0
 LONGEST_BACKOFF = 3.0
 # After the drain limit: time to write what is released. Without a database nothing is waited for.
 LAST_WORDS = 0.5
-# For receivers that are still to be told, when nobody is in a hurry.
-LONGEST_GOODBYE = 5.0
 EXIT_ABANDONED = 75
 # The last is what a server says that has become read-only.
 DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
@@ -107,17 +105,12 @@ class Engine:
                 self._give_up()
                 raise
             finally:
-                self.maintenance.pruning.close(self._patience())
+                self.maintenance.pruning.close(patience(self._stop_at))
                 self.runner.close()
-                self.teller.close(self._patience())
+                self.teller.close(patience(self._stop_at))
                 if self.listener is not None:
                     self.listener.close()
         return self.exit_code
-
-    def _patience(self) -> float:
-        """Seconds for who is still at it at the end; a drain has little more than its limit."""
-        left = LONGEST_GOODBYE if self._stop_at is None else self._stop_at - time.monotonic()
-        return min(LONGEST_GOODBYE, max(LAST_WORDS, left))
 
     def work(self) -> None:
         """Turn until done."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -19,6 +20,8 @@ from ..hygiene import REST, rest_connections, tidy_connections
 from ..outcomes import Raised
 
 logger = logging.getLogger("django_tasks_seq.worker")
+# Seconds for who is still at it when a worker ends: at most, and after the drain limit.
+LONGEST_GOODBYE, SHORTEST_GOODBYE = 5.0, 0.5
 
 
 class Teller:
@@ -81,3 +84,9 @@ class Teller:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(within)
+
+
+def patience(stop_at: float | None) -> float:
+    """Seconds for who is still at it at the end; a drain has little more than its limit."""
+    left = LONGEST_GOODBYE if stop_at is None else stop_at - time.monotonic()
+    return min(LONGEST_GOODBYE, max(SHORTEST_GOODBYE, left))

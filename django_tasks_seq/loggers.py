@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from django.core.signals import setting_changed
+from django.db.utils import DataError, IntegrityError
 from django.dispatch import receiver
 
 from .conf import get_config, load
@@ -150,6 +151,9 @@ def _argument(value: Any) -> Any:
         text = str(value)
     except Exception:  # noqa: BLE001 (an exception's text is other people's code)
         text = type(value).__name__
+    if isinstance(value, (DataError, IntegrityError)):
+        # PostgreSQL adds the row that it refused, payload and all.
+        text = text.partition("\n")[0]
     return one_line(text, VALUE_LENGTH)
 
 

@@ -9,7 +9,6 @@ from ..attempt import MANAGER, Attempt
 from ..cache.base import BaseJobStore
 from ..cache.changes import Change, Failure, Write
 from ..choices import AttemptOutcome, HandlerDue
-from ..errors_text import describe_exception
 from ..handler_call import HandlerCall
 from ..handlers import handler_due_for
 from ..outcomes import Committed, Decided, Raised, Returned
@@ -148,7 +147,7 @@ class Committer:
             self.hands.drop(hand)
             return
         call.outcome = Raised(
-            Failure(describe_exception(error), AttemptOutcome.FAILED, None), error
+            Failure(call.described(error), AttemptOutcome.FAILED, None), error
         )
         failed = call.write()
         if failed is not None:

@@ -1,8 +1,10 @@
 """What tasks may do to their thread and its connections, and the next task does not notice."""
 
 import asyncio
+import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from django.db import connection, connections, transaction
 
 from django_tasks_seq import TaskSpec, executor
+from django_tasks_seq.hygiene import EXIT_FORKED
 from django_tasks_seq.models import Job, TaskAttempt
 from tests.engines import declare, engine
 from tests.helpers import wait_until
@@ -139,6 +142,55 @@ def test_whatever_a_task_raises_fails_its_job_only(ends: Callable[[Any], Any]) -
 async def async_canary(payload: Any) -> Any:
     await asyncio.sleep(0)
     return payload
+
+
+async def lets_a_child_exit(payload: Any) -> Any:
+    async def child() -> None:
+        sys.exit(7)
+
+    asyncio.get_running_loop().create_task(child())
+    await asyncio.sleep(0)
+    return payload
+
+
+async def stops_the_loop(payload: Any) -> Any:
+    asyncio.get_running_loop().stop()
+    return payload
+
+
+@pytest.mark.parametrize("hostile", [lets_a_child_exit, stops_the_loop])
+def test_the_loop_goes_on_whatever_is_done_to_it(hostile: Callable[[Any], Any]) -> None:
+    """A task that makes the loop return, or raise, leaves it to the tasks behind it."""
+    declare("hostile", ("a", hostile))
+    declare("canary", ("a", async_canary), ("b", async_canary))
+    with engine(name="one:1", concurrency=1):
+        first = executor.wait(executor.start_sequence("hostile", {}), 30)
+        canary = executor.wait(executor.start_sequence("canary", {}), 30)
+
+    assert (first.status, canary.status) == ("SUCCESSFUL", "SUCCESSFUL")
+
+
+def fork_and_return(payload: Any, context: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        return "the child's result"
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_child_that_comes_back_from_its_task_ends(atomic: bool) -> None:
+    """It writes nothing, and its parent's connection and transaction are as they were."""
+    declare(
+        "forks", TaskSpec("a", fork_and_return, atomic=atomic), TaskSpec("b", writes, atomic=True)
+    )
+    with engine(name="one:1", concurrency=1):
+        job = executor.wait(executor.start_sequence("forks", {}), 30)
+
+    assert (job.status, job.task_results()["a"]) == ("SUCCESSFUL", EXIT_FORKED)
+    assert Effect.objects.count() == 1
 
 
 def test_an_attempt_that_breaks_outside_user_code_ends_its_job(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management.base import OutputWrapper
 from django.core.management.color import no_style
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError
 
 from django_tasks_seq import Retry, TaskSpec, executor
 from django_tasks_seq.loggers import logger_for
@@ -96,6 +96,15 @@ def test_arguments_stay_arguments() -> None:
 
     assert records[0].msg == "again in %.1f s: %s, %s"
     assert [record.getMessage() for record in records] == ["again in 0.5 s: a b, None", "a b"]
+
+
+def test_a_row_that_the_database_refused_is_not_logged(lines: io.StringIO) -> None:
+    """What PostgreSQL adds to such an error holds the values of the row: the first line is enough."""
+    error = IntegrityError("violates a constraint\nDETAIL:  Failing row contains (swordfish).")
+    logging.getLogger("django_tasks_seq.worker").error("a write was refused: %s", error)
+
+    assert "violates a constraint" in lines.getvalue()
+    assert "swordfish" not in lines.getvalue()
 
 
 def test_a_text_that_cannot_be_made_harms_no_record(lines: io.StringIO) -> None:

@@ -24,7 +24,12 @@ from tests.chaos.sizes import sizes
 from tests.helpers import ROOT, WorkerProcess, wait_until
 from tests.process.ledger import Ledger
 
-pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+# The databases that the release before knew.
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.postgresql,
+    pytest.mark.sqlite,
+]
 
 APP = "django_tasks_seq"
 BEFORE, TODAY = "before", "today"

@@ -30,7 +30,7 @@ def test_listing_is_capped():
 
 
 @pytest.mark.parametrize(
-    "character", ["\n", "\r", "\x1b", "\0", "\x9b", "\u2028", "\u202e", "\x7f"]
+    "character", ["\n", "\r", "\x1b", "\0", "\x9b", "\u2028", "\u202e", "\x7f", "\ud800"]
 )
 def test_one_line_text_cannot_forge_a_line(character):
     """Line ends, escapes and direction marks are replaced."""

@@ -186,6 +186,46 @@ def test_a_changed_sequence_meets_its_jobs_in_both_releases(
             assert [(line.task_id, line.attempt) for line in lines] == [(t, 1) for t in job.plan]
 
 
+def test_retries_and_handlers_pass_from_release_to_release(deploy: Deploy) -> None:
+    """What failed in one is tried again in the other; a handler whose worker died is run by the other."""
+    there_and_back = [(BEFORE, TODAY), (TODAY, BEFORE)]
+    with recorded("R17") as run:
+        for release in (BEFORE, TODAY):
+            deploy.worker(release, f"--queues={release}")
+        jobs = []
+        for one, other in there_and_back:
+            (job,) = deploy.begin(other, "second_try", [{}], queue=one)
+            wait_until(partial(has_failed_once, job), what="a first attempt that failed")
+            pass_on(job, other)
+            wait_until(partial(is_done, job), what="the second attempt")
+            assert [line.attempt for line in deploy.ledger.lines("call", job)] == [1, 2]
+            assert job.attempts.get().outcome == "FAILED"
+            jobs.append(job)
+        for one, other in sizes().pick(cut=there_and_back[:1], full=there_and_back):
+            # In its first attempt the handler kills its worker.
+            (job,) = deploy.begin(other, "success_killer", [{}], queue=one)
+            wait_until(partial(deploy.ledger.lines, "handler", job), what="the handler")
+            pass_on(job, other)
+            wait_until(partial(is_settled, job), what="the handler elsewhere")
+            handlers = deploy.ledger.lines("handler", job)
+            assert [line.attempt for line in handlers] == [1, 2]
+            assert len({line.pid for line in handlers}) == 2
+            if one == BEFORE and sizes().is_full:
+                deploy.worker(one, f"--queues={one}")
+            jobs.append(job)
+        run.jobs, run.faults = len(jobs), {"failures": 2, "deaths": len(jobs) - 2}
+        assert {job.refresh().status for job in jobs} == {"SUCCESSFUL"}
+
+
+def is_settled(job: Job) -> bool:
+    return bool(job.refresh().is_settled)
+
+
+def has_failed_once(job: Job) -> bool:
+    job.refresh()
+    return job.status == "WAITING" and job.attempts.exists()
+
+
 def pass_on(job: Job, queue: str) -> None:
     """As if its time had come where the other release runs."""
     Job.objects.filter(pk=job.pk).update(queue=queue, run_after=clock.Now())

@@ -94,22 +94,27 @@ def fill_in(run: Run, verdict: Verdict, monkey: Monkey, jobs: int) -> None:
     }
 
 
-def test_without_the_fence_the_same_loop_fails(
-    zygotes: Zygotes, ledger: Ledger, audit: Audit, seed: int
-) -> None:
-    """The negative control: with writes by id alone, some worker that stood still is believed."""
-    jobs, kills, stops = sizes().pick(cut=(120, 2, 4), full=(500, 10, 10))
-    chosen = Storm(jobs=jobs, kills=kills, stops=stops, nap=1.5 * LEASE, seconds=0.02)
-    zygote = zygotes(LEASE_SECONDS=LEASE, MAX_CRASHES=1000, env={PATCHES: FENCE_OFF})
-    monkey = Monkey(Crew(zygote, WORKERS), seed)
-    with recorded("R1 fence off", seed=seed) as run:
-        monkey.crew.wait_until_there()
-        started = rage(chosen, monkey)
-        with suppress(AssertionError):  # without the fence nothing is promised
-            wait_until(lambda: not open_jobs(), timeout=20, what="the end of all jobs")
-            monkey.crew.dismiss()
-        verdict = check(gather(ledger, audit, monkey.faults), started=started, atomic=ATOMIC)
-        fill_in(run, verdict, monkey, len(started))
+# Of the small run on SQLite, whose writers wait for one another, test_zombies has the control.
+if sizes().is_full or connection.vendor != "sqlite":
 
-        assert monkey.count("stop") == stops
-        assert verdict.doubled, "the control has not shown that the checker can see doubled effects"
+    def test_without_the_fence_the_same_loop_fails(
+        zygotes: Zygotes, ledger: Ledger, audit: Audit, seed: int
+    ) -> None:
+        """The negative control: with writes by id alone, some worker that stood still is believed."""
+        jobs, kills, stops = sizes().pick(cut=(120, 2, 4), full=(500, 10, 10))
+        chosen = Storm(jobs=jobs, kills=kills, stops=stops, nap=1.5 * LEASE, seconds=0.02)
+        zygote = zygotes(LEASE_SECONDS=LEASE, MAX_CRASHES=1000, env={PATCHES: FENCE_OFF})
+        monkey = Monkey(Crew(zygote, WORKERS), seed)
+        with recorded("R1 fence off", seed=seed) as run:
+            monkey.crew.wait_until_there()
+            started = rage(chosen, monkey)
+            with suppress(AssertionError):  # without the fence nothing is promised
+                wait_until(lambda: not open_jobs(), timeout=20, what="the end of all jobs")
+                monkey.crew.dismiss()
+            verdict = check(gather(ledger, audit, monkey.faults), started=started, atomic=ATOMIC)
+            fill_in(run, verdict, monkey, len(started))
+
+            assert monkey.count("stop") == stops
+            assert verdict.doubled, (
+                "the control has not shown that the checker can see doubled effects"
+            )

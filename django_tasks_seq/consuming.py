@@ -21,7 +21,6 @@ from .cache.base import BaseJobStore, deadline
 from .cache.changes import Applied, Change, Claim, Failure, Held, Write
 from .choices import AttemptOutcome
 from .conf import get_config
-from .errors_text import describe_exception
 from .exceptions import UnknownTask
 from .handler_call import HandlerCall, give_up
 from .handlers import handler_due_for
@@ -76,8 +75,7 @@ def execute(store: BaseJobStore, job_id: UUID, task_id: str) -> TaskRun:
 def _call(store: BaseJobStore, claim: Claim) -> Attempt | TaskRun:
     sequence = find_sequence(claim.sequence)
     if claim.requested and not claim.handler:
-        _write(store, claim, MANAGER.stop(claim, claim.requested))
-        return TaskRun(ran=False, reason="cancelled" if claim.requested == "cancel" else "paused")
+        return TaskRun(ran=False, reason=_leave(store, claim))
     aside = set_aside(claim, sequence, get_config().unknown_task_grace)
     if aside is not None:
         _write(store, claim, aside)
@@ -127,7 +125,7 @@ def _record(store: BaseJobStore, call: Attempt) -> str:
         error = applied.broken.get(call.claim.job_id)
         if error is not None and isinstance(call.outcome, Returned):
             # The database refuses what the task returned: it failed, for good.
-            failure = Failure(describe_exception(error), AttemptOutcome.FAILED, None)
+            failure = Failure(call.described(error), AttemptOutcome.FAILED, None)
             call.outcome = Raised(failure, error)
             return _record(store, call)
         if call.claim.job_id in applied.stale:
@@ -154,6 +152,17 @@ def _tell_settled(call: Attempt, write: Write, requested: str) -> None:
     asked = written is not write or isinstance(call.outcome, Stopped)
     if asked and isinstance(written, Change):
         announcements.tell_settled(call.claim.job_id, call.claim.sequence, written.settles)
+
+
+def _leave(store: BaseJobStore, claim: Claim) -> str:
+    """Give the claim up, heeding what people want of the job by now; why nothing has run."""
+    change = MANAGER.release(claim)
+    done = _apply(store, change).done
+    if claim.job_id not in done:
+        return "running"
+    requested = done[claim.job_id]
+    announcements.tell_settled(claim.job_id, claim.sequence, change.heeding(requested).settles)
+    return {"cancel": "cancelled", "pause": "paused"}.get(requested, "not_due")
 
 
 def _write(store: BaseJobStore, claim: Claim, change: Change) -> None:

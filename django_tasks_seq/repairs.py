@@ -89,7 +89,7 @@ def pause(job: Snapshot, actor: Actor) -> Change:
     if job.status == JobStatus.RUNNING:
         return _request(job, actor, Requested.PAUSE)
     _allowed("pause", job, JobNotPausable, "paused")
-    values = {"status": JobStatus.PAUSED, "resend_at": None}
+    values = {"status": JobStatus.PAUSED, "requested": "", "resend_at": None}
     return change_of(job, "pause", values, actor.event("pause", job.status, JobStatus.PAUSED))
 
 
@@ -166,7 +166,9 @@ def skip(job: Snapshot, actor: Actor, task_id: str, result: str | None, *, handl
     elif job.status == JobStatus.PAUSED:
         values["status"] = JobStatus.PAUSED
     else:
-        values = CLEARED | values | {"status": JobStatus.READY} | resend(job.carried)
+        # What was asked of it while it ran, and its worker did not live to hear, is still to be done.
+        values = CLEARED | values | {"status": JobStatus.READY, "requested": job.requested}
+        values |= resend(job.carried)
     planned = job.plan[position]
     row = job.rows.get(planned) or TaskRow(planned, position, TaskState.READY)
     write = {"status": TaskState.SKIPPED, "result": result, "finished_at": NOW, "progress": None}

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from django_tasks_seq import BaseErrorHandler, BaseSuccessHandler, Retry, TaskSpec, executor
+from django_tasks_seq.clock import Now
 from django_tasks_seq.engine import Engine, EngineOptions, build_inline_engine
 from django_tasks_seq.models import Job
 from tests.counting import Cost, cost
@@ -188,9 +189,9 @@ def test_a_tick_reads_all_jobs_in_hand_at_once(work: Callable[..., Worker], numb
     worker.engine.committer.commit = lambda: None  # type: ignore[method-assign]
 
     assert worker.turn("tick") == (["SELECT"], 0)
-    Job.objects.update(lease_until=None)
+    Job.objects.update(lease_until=Now())
     assert worker.turn("tick") == (["SELECT", "UPDATE"], 1)
-    assert not Job.objects.filter(lease_until=None).exists()
+    assert not Job.objects.filter(lease_until__lte=Now(1)).exists()
 
 
 @every_number

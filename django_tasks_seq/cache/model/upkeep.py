@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from ...choices import HANDLER_TASK_ID, HandlerDue, JobStatus
+from ...choices import HANDLER_TASK_ID, HandlerDue, JobStatus, Requested
 from ...conf import get_config
 from ..changes import Change, Due, Held, Outlook, Snapshot, TickResult
-from .claims import DUE_HANDLER, read_plan, task_rows
+from .claims import DUE_HANDLER, task_rows
 from .sql import JOB, TASK, WORKER, Database, marks
+from .stored import read_plan, read_verdicts
 from .writes import Fenced, write_changes
 
 READY, RUNNING, WAITING = JobStatus.READY.value, JobStatus.RUNNING.value, JobStatus.WAITING.value
 LEASE = "tseq_job_lease"
 RENEW_BELOW = 2 / 3  # of a lease left
 LONGEST_RESEND = 3600
-# A claim may hold: somebody runs the job, or a handler of it.
-STILL = f"(status = '{RUNNING}' OR NOT (handler_due = ''))"
+# A claim may hold: somebody runs the job, or a handler of it. One without a lease was given up.
+STILL = f"(status = '{RUNNING}' OR NOT (handler_due = '')) AND lease_until IS NOT NULL"
 
 
 def tick(db: Database, held: Sequence[Held], lease: float) -> TickResult:
@@ -42,8 +42,8 @@ def tick(db: Database, held: Sequence[Held], lease: float) -> TickResult:
     return result
 
 
-def _is_low(row: tuple[str, float | None] | None, lease: float) -> bool:
-    return row is not None and (row[1] is None or row[1] < lease * RENEW_BELOW)
+def _is_low(row: tuple[str, float] | None, lease: float) -> bool:
+    return row is not None and row[1] < lease * RENEW_BELOW
 
 
 def _keys(db: Database, held: Sequence[Held]) -> dict[str, list[Any]]:
@@ -165,9 +165,9 @@ def due(db: Database, job_ids: Iterable[UUID]) -> list[Due]:
     snapshots = {s.job_id: s for s in read_snapshots(db, f"id IN ({marks(ids)}) AND carried", ids)}
     found = []
     for snapshot in filter(None, map(snapshots.get, map(db.as_uuid, ids))):
-        if snapshot.handler:
+        if snapshot.handler in HandlerDue.values:
             task_id, payload = HANDLER_TASK_ID[HandlerDue(snapshot.handler)], snapshot.result
-        elif snapshot.status in (READY, WAITING):
+        elif snapshot.status in (READY, WAITING) and snapshot.next_position < len(snapshot.plan):
             task_id, payload = _next(db, snapshot)
         else:
             continue
@@ -216,14 +216,14 @@ def _snapshot(db: Database, row: tuple[Any, ...]) -> Snapshot:
         plan=read_plan(row[3]),
         status=row[4],
         token=row[5],
-        requested=row[6],
+        requested=row[6] if row[6] in Requested.values else "",
         carried=bool(row[7]),
         suspect=bool(row[8]),
         handler=row[9],
         payload=row[10],
         due_in=row[11],
         result=row[12],
-        verdicts=json.loads(row[13]) if row[13] else {},
+        verdicts=read_verdicts(row[13]),
         lease_left=row[15],
         label=row[16],
     )

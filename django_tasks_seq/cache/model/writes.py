@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import DataError, IntegrityError
 
-from ...choices import JobStatus
+from ...choices import JobStatus, TaskState
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Applied, Change, Checkpoint, Snapshot, TaskWrite, Write
 from . import group_commit
@@ -58,11 +58,13 @@ def apply(db: Database, writes: Sequence[Write], worker_name: str) -> Applied:
 
 def apply_inside(db: Database, write: Write, worker_name: str) -> Applied:
     """Write inside the caller's transaction; see `BaseJobStore.apply_inside`."""
+    applied = Applied()
     if isinstance(write, Change):
         db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(write.job_id)])
-        return apply(db, [write], worker_name)
-    applied = Applied()
-    requested = group_commit.commit_inside(db, write, worker_name)
+        # Nothing else than what is written here counts as done: the caller's effects go with it.
+        requested = _commit_changes(db, [write], worker_name, applied).get(write.job_id)
+    else:
+        requested = group_commit.commit_inside(db, write, worker_name)
     if requested is None:
         applied.lost.add(write.job_id)
     else:
@@ -101,6 +103,7 @@ def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied
         return
     rows = db.query(*db.lookup(JOB, f"id, {FENCED}", {"id": ids}))
     now = {db.as_uuid(row[0]): Fenced(*row[1:]) for row in rows}
+    maybe: list[tuple[Write, Fenced]] = []
     for write in writes:
         row = now.get(write.job_id)
         if write.job_id in applied.stale:
@@ -109,10 +112,16 @@ def _tell_busy_from_lost(db: Database, writes: Sequence[Write], applied: Applied
             applied.lost.add(write.job_id)
         elif _holds(write, row):
             applied.busy.add(write.job_id)
-        elif _has_landed(write, row):
-            applied.done[write.job_id] = row.requested
+        elif _may_have_landed(write, row):
+            maybe.append((write, row))
         else:
             applied.lost.add(write.job_id)
+    differing = _with_other_tasks(db, maybe)
+    for write, row in maybe:
+        if write.job_id in differing:
+            applied.lost.add(write.job_id)
+        else:
+            applied.done[write.job_id] = row.requested
 
 
 def _holds(write: Write, row: Fenced) -> bool:
@@ -123,16 +132,41 @@ def _holds(write: Write, row: Fenced) -> bool:
     return row.status in write.sources
 
 
-def _has_landed(write: Write, row: Fenced) -> bool:
-    """Whether this very write was committed before, and only its answer was lost.
-
-    Under one token nobody but its holder gives a job that status, and it has left its sources.
-    """
+def _may_have_landed(write: Write, row: Fenced) -> bool:
+    """Whether the job is as this very write left it, if it was committed and its answer was lost."""
     if isinstance(write, Checkpoint):
         return write.ends and row.status == ENDED
     if write.handler:
         return row.status in write.sources
     return row.status == write.heeding(row.requested).values.get("status")
+
+
+def _with_other_tasks(db: Database, writes: Sequence[tuple[Write, Fenced]]) -> set[UUID]:
+    """Jobs whose tasks are not as these writes would have left them.
+
+    People and rescuers give a job such a status as well, and without a new token: but a task's row
+    with this attempt's number, status and error is of this attempt alone.
+    """
+    wanted: dict[tuple[UUID, str], tuple[Any, ...]] = {}
+    for write, row in writes:
+        if isinstance(write, Checkpoint):
+            wanted[write.job_id, write.task_id] = (TaskState.SUCCESSFUL, write.attempt, "")
+            continue
+        for task in write.heeding(row.requested).tasks:
+            outcome = (task.values.get(name) for name in ("status", "attempts", "error"))
+            wanted[write.job_id, task.task_id] = tuple(outcome)
+    found = {
+        (job_id, task_id): outcome
+        for job_id, task_id, *outcome in _task_rows(db, wanted, "status, attempts, error")
+    }
+    return {
+        key[0]
+        for key, outcome in wanted.items()
+        if any(
+            value is not None and value != is_now
+            for value, is_now in zip(outcome, found.get(key, ("", 0, "")), strict=True)
+        )
+    }
 
 
 def _commit_changes(
@@ -185,15 +219,23 @@ def _with_ended_tasks(db: Database, changes: Sequence[Change]) -> set[UUID]:
     recorded then must not end the job.
     """
     wanted = {(c.job_id, task.task_id): task.sources for c in changes for task in c.tasks}
-    if not wanted:
-        return set()
-    keys = {
-        "job_id": db.uuids(job_id for job_id, _ in wanted),
-        "task_id": [task_id for _, task_id in wanted],
-    }
-    rows = db.query(*db.lookup(TASK, "job_id, task_id, status", keys))
-    found = ((db.as_uuid(job_id), task_id, status) for job_id, task_id, status in rows)
+    found = _task_rows(db, wanted, "status")
     return {job_id for job_id, task_id, status in found if status not in wanted[job_id, task_id]}
+
+
+def _task_rows(
+    db: Database, wanted: Iterable[tuple[UUID, str]], columns: str
+) -> list[tuple[Any, ...]]:
+    """Job, task id and *columns* of the rows that are there of *wanted* (job, task id)."""
+    pairs = list(wanted)
+    if not pairs:
+        return []
+    keys = {
+        "job_id": db.uuids(job_id for job_id, _ in pairs),
+        "task_id": [task_id for _, task_id in pairs],
+    }
+    rows = db.query(*db.lookup(TASK, f"job_id, task_id, {columns}", keys))
+    return [(db.as_uuid(job_id), *rest) for job_id, *rest in rows]
 
 
 def write_changes(

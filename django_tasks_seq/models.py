@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import CheckConstraint, F, Index, Q, UniqueConstraint
 from django.utils.translation import gettext_lazy as _
 
@@ -215,6 +215,19 @@ class Job(models.Model):
         """Async twin of `refresh`."""
         await self.arefresh_from_db(using=self._state.db or get_config().database)
         return self
+
+    def delete(
+        self,
+        using: str | None = None,
+        keep_parents: bool = False,  # noqa: FBT001, FBT002 (Django's own signature)
+    ) -> tuple[int, dict[str, int]]:
+        """Delete this job and all rows about it, under its lock; returns what Django returns."""
+        alias = using or self._state.db or get_config().database
+        with transaction.atomic(using=alias):
+            list(Job.objects.using(alias).select_for_update().filter(pk=self.pk).values_list("pk"))
+            return super().delete(using=alias, keep_parents=keep_parents)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     def task_results(self) -> dict[str, Any]:
         """Results of its tasks that have succeeded or were skipped, by task id."""

@@ -202,7 +202,8 @@ def in_bulk(
 ) -> Bulk:
     """Do *verb* to each job by itself; one that is refused is skipped and counted."""
     bulk = Bulk(verb)
-    for job_id in job_ids:
+    # In one order, for two people's actions may each be one transaction (ATOMIC_REQUESTS).
+    for job_id in sorted(job_ids):
         job = Job.objects.without_blobs().filter(pk=job_id).first()
         try:
             if job is None:

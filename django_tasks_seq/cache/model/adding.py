@@ -16,9 +16,9 @@ from ...payloads import decode
 from ..changes import Moment, NewJob
 from .arrays import array
 from .batches import batches
-from .claims import read_plan
 from .notifying import SENT_IF_ALONE, notifies, notify
 from .sql import JOB, Database, marks
+from .stored import read_plan
 
 BATCH = 500
 READY, WAITING = JobStatus.READY.value, JobStatus.WAITING.value
@@ -36,7 +36,8 @@ def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     """Insert *jobs*; where (sequence, idempotency key) exists, return the job that has it."""
     added: dict[UUID, Row] = {}
     existing: dict[tuple[str, str | None], Job] = {}
-    wanted = jobs
+    # Two that start the same keys at once would wait for each other, if each took them in its own order.
+    wanted: Sequence[NewJob] = sorted(jobs, key=_key)
     while wanted:
         for batch in batches(wanted, BATCH, db.most_characters, _characters):
             _insert(db, batch, added)
@@ -52,6 +53,10 @@ def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
         else existing[new.sequence, new.idempotency_key]
         for new in jobs
     ]
+
+
+def _key(job: NewJob) -> tuple[str, str]:
+    return job.sequence, job.idempotency_key or ""
 
 
 def _is_to_be_told(row: Row) -> bool:
@@ -165,10 +170,12 @@ def _from_arrays(db: Database, jobs: Sequence[NewJob]) -> list[Row]:
 
 
 def _arrays_statement(db: Database) -> str:
+    # Due at one moment, whatever the order they are inserted in: of these the oldest id is first.
+    due = f"{db.instant()} + delay * interval '1 second'"
     return f"""
 INSERT INTO {JOB} ({COLUMNS})
 SELECT id, sequence, version, plan, CASE WHEN waits THEN '{WAITING}' ELSE '{READY}' END,
-  queue, priority, payload, carried, COALESCE(at, {db.now("delay")}),
+  queue, priority, payload, carried, COALESCE(at, {due}),
   idempotency_key, subject_type, subject_id, subject_label, created_by, {db.now()},
   CASE WHEN NOT waits THEN {db.now("resend")} END
 FROM (

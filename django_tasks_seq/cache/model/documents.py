@@ -13,11 +13,11 @@ from ...choices import DONE, FINAL, JobStatus
 from ...conf import get_config
 from ...exceptions import InvalidTransition, JobNotFound
 from ...fields import JSONTextField
-from ...models import Job, JobEvent, TaskAttempt, TaskStatus
+from ...models import Job, TaskStatus
 from ...payloads import encode
 from ...transitions import JOB as JOB_TRANSITIONS, TASK as TASK_TRANSITIONS, Transition
 from ..changes import NOW, Change, Moment, Snapshot, TaskWrite
-from .sql import TASK, Database, listed
+from .sql import JOB, TASK, Database, listed
 from .upkeep import read_snapshots
 from .writes import Fenced, write_changes
 
@@ -155,11 +155,11 @@ def delete(db: Database, key: str) -> None:
     """Delete the row behind *key*; with a job all that belongs to it."""
     job_id, task_id = split_key(key)
     with db.atomic():
+        # Rows about a job are locked behind the job, whatever is done to them.
+        db.query(f"SELECT 1 FROM {JOB} WHERE id = %s{db.wait_lock}", [db.uuid(job_id)])
         if task_id is not None:
             TaskStatus.objects.using(db.alias).filter(job_id=job_id, task_id=task_id).delete()
             return
-        for model in (TaskStatus, TaskAttempt, JobEvent):
-            model._default_manager.using(db.alias).filter(job_id=job_id).delete()
         Job.objects.using(db.alias).filter(pk=job_id).delete()
 
 

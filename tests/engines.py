@@ -18,13 +18,13 @@ STORE = ModelTaskCacheHandler()
 class EngineThread:
     """A worker without a process: the same engine, its tasks on threads of its own."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, store: ModelTaskCacheHandler = STORE, **options: Any) -> None:
         self._stops = 0
         self.wakeup = Wakeup()
         chosen = {"poll": 0.05, "concurrency": 4, "drain_timeout": 20.0, **options}
         self.options = EngineOptions(**chosen)
         self.engine: Engine = build_engine(
-            STORE, self.options, wakeup=self.wakeup, stops=lambda: self._stops
+            store, self.options, wakeup=self.wakeup, stops=lambda: self._stops
         )
         self.thread = InThread(self.engine.run)
 

@@ -7,7 +7,9 @@ Async tasks begin at once and leave the threads idle: then each claim takes twic
 
 from __future__ import annotations
 
+import random
 import time
+from math import inf
 
 from ..cache.base import BaseJobStore
 from ..cache.changes import Claim
@@ -18,6 +20,9 @@ from .runners import Runner
 WAIT_IN_HAND = 0.25
 LARGEST_WINDOW = 512
 RATE_WEIGHT = 0.3
+# So many claims in a row may be in vain; then notifications bring a look in so many seconds, by chance.
+VAIN = 3
+QUIET = (0.4, 0.6)
 RATE_SPAN = 0.02
 
 
@@ -38,6 +43,9 @@ class Claiming:
         self._window = float(options.concurrency)
         self._batch = options.concurrency
         self._rate = 0.0
+        # Claims in a row that found nothing; when the next look is, and until when there is no other.
+        self._vain = 0
+        self._look_at = self._quiet_until = 0.0
         self._measured_at = time.monotonic()
         self._measured = 0
 
@@ -58,10 +66,28 @@ class Claiming:
         claims = self.store.claim(
             self.options.queues, wanted, self.options.lease, self.worker_id, room
         )
+        self._vain = 0 if claims else self._vain + 1
+        if not claims:
+            self._quiet_until = time.monotonic() + random.uniform(*QUIET)  # noqa: S311 (jitter)
         # A claim that was cut short by weight leaves something; a character has up to four bytes.
         heavy = 4 * sum(claim.size for claim in claims) >= room
         self.is_due = len(claims) >= wanted or heavy
         return self._take(claims)
+
+    def hear(self) -> float:
+        """A job has been started somewhere; seconds until a look is due, unless a claim is at once.
+
+        All idle workers hear of each start, and one gets the job. Whoever has come too late several
+        times running lets others go first, and looks a little later for what they have left.
+        """
+        if self._vain < VAIN:
+            self.is_due = True
+            return inf
+        now = time.monotonic()
+        if self._look_at <= now:
+            self._look_at = max(now, self._quiet_until)
+            self._quiet_until = self._look_at + random.uniform(*QUIET)  # noqa: S311 (jitter)
+        return self._look_at - now
 
     def claim_handlers(self) -> list[Hand]:
         """Fresh hands of final jobs whose handler is due."""

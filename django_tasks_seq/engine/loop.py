@@ -272,7 +272,7 @@ class Engine:
         if timeout > 0 or self.listener is not None:
             try:
                 if self.wakeup.wait(timeout, None if self._backoff else self.listener):
-                    self.claiming.is_due = True
+                    self.polls.soon(self.claiming.hear())
                     self._is_dry = False
             except DATABASE_ERRORS as error:
                 self._lost_database(error)

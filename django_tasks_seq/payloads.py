@@ -160,10 +160,11 @@ def _prove(value: Any, name: str, max_bytes: int | None) -> tuple[str, Any]:
         if text.count("[") + text.count("{") > DEPTH_LIMIT or "\\u0000" in text:
             _refuse_if_wrong(value, name)
         decoded = loads(text)
-        is_same = decoded == value
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        _refuse_if_wrong(value, name)
-        raise _NotJsonError(Problem(name, f"cannot be stored as JSON ({error})")) from None
+        is_same = bool(decoded == value)
+    except _NotJsonError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a class may raise anything when it is looked at)
+        raise _NotJsonError(_why(error, value, name)) from None
     if not is_same:
         _refuse_if_wrong(value, name)
         raise _NotJsonError(Problem(name, "would be changed by JSON"))
@@ -171,6 +172,17 @@ def _prove(value: Any, name: str, max_bytes: int | None) -> tuple[str, Any]:
     if size > limit:
         raise _NotJsonError(heaviest(value, name, size, limit))
     return text, decoded
+
+
+def _why(error: Exception, value: Any, name: str) -> Problem:
+    """What is wrong with a value that raised *error*; it may raise again, whatever is asked of it."""
+    reason = type(error).__name__
+    try:
+        reason = str(error)
+        problem = find_problem(value, name)
+    except Exception:  # noqa: BLE001 (as above)
+        problem = None
+    return problem or Problem(name, f"cannot be stored as JSON ({reason})")
 
 
 def _refuse_if_wrong(value: Any, name: str) -> None:

@@ -1,11 +1,13 @@
 """The release before this one: its own tree, in the same environment, on the same database."""
 
 import io
+import json
 import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.helpers import ROOT, WorkerProcess, child_environment
 from tests.servers import tied
@@ -27,15 +29,32 @@ declare(
     TaskSpec("last", atomic_link, atomic=True),
 )
 """
-START = """
-import json, sys
+# Answers requests, one JSON line each, by the release's own code; no connection is kept.
+SERVE = """
+import io, json, sys
 import django
 django.setup()
 import django_tasks_seq
+from django.core.management import call_command
+from django.db import connections
 from django_tasks_seq import executor
-sequence, payloads, options = json.loads(sys.argv[1])
-jobs = executor.start_many(sequence, payloads, **options)
-print(json.dumps([django_tasks_seq.__version__, [str(job.pk) for job in jobs]]))
+
+def start(sequence, payloads, options):
+    return [str(job.pk) for job in executor.start_many(sequence, payloads, **options)]
+
+def migrate():
+    out = io.StringIO()
+    call_command("migrate", "django_tasks_seq", no_color=True, stdout=out)
+    return out.getvalue()
+
+def version():
+    return django_tasks_seq.__version__
+
+for line in sys.stdin:
+    what, *args = json.loads(line)
+    answer = globals()[what](*args)
+    connections.close_all()
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -95,17 +114,32 @@ class EarlierWorker(WorkerProcess):
             )
 
 
-def call(root: Path, *args: str) -> str:
-    """What the release's Python says when it is called with *args* in its tree."""
-    done = subprocess.run(
-        [sys.executable, *args],
-        check=False,
-        cwd=root,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+class Release:
+    """A process that calls the code of the release whose tree is *root*."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(tied.__file__)), sys.executable, "-c", SERVE],
+            cwd=root,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.ask("version") == VERSION
+
+    def ask(self, what: str, *args: Any) -> Any:
+        """Call `start(sequence, payloads, options)`, `migrate()` or `version()` there."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([what, *args]) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the release has failed at {what}"
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()

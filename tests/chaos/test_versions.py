@@ -3,7 +3,6 @@
 The release before is the tree of the tag, run beside the code of today on the schema of today.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,20 +36,26 @@ LEASE = 1.0
 
 
 @pytest.fixture(scope="session")
-def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of the release before."""
+def earlier(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
+) -> Iterator[releases.Release]:
+    """The release before: its tree, and a process that runs its code."""
     root = tmp_path_factory.mktemp("earlier")
     problem = releases.export(root)
     if problem:
         pytest.skip(f"the release before cannot be tried: {problem}")
-    return root
+    release = releases.Release(root)
+    yield release
+    release.close()
 
 
 class Deploy:
     """Workers and starters of both releases."""
 
-    def __init__(self, root: Path, ledger: Ledger, start: Callable[..., WorkerProcess]) -> None:
-        self.root = root
+    def __init__(
+        self, before: releases.Release, ledger: Ledger, start: Callable[..., WorkerProcess]
+    ) -> None:
+        self.before = before
         self.ledger = ledger
         self.start = start
         self.earlier: list[WorkerProcess] = []
@@ -63,7 +68,7 @@ class Deploy:
             worker = self.start(*args, env=env)
         else:
             log = self.ledger.path.with_name(f"earlier-{len(self.earlier)}.log")
-            worker = releases.EarlierWorker(given, log=log, root=self.root, env=env)
+            worker = releases.EarlierWorker(given, log=log, root=self.before.root, env=env)
             self.earlier.append(worker)
         version = __version__ if release == TODAY else releases.VERSION
         worker.wait_for_output(f"django-tasks-seq {version} ")
@@ -73,17 +78,13 @@ class Deploy:
         """Start jobs by the code of one release."""
         if release == TODAY:
             return executor.start_many(sequence, payloads, **options)
-        said = releases.call(
-            self.root, "-c", releases.START, json.dumps([sequence, payloads, options])
-        )
-        version, ids = json.loads(said)
-        assert version == releases.VERSION
+        ids = self.before.ask("start", sequence, payloads, options)
         return list(Job.objects.filter(pk__in=ids))
 
 
 @pytest.fixture
 def deploy(
-    earlier: Path, ledger: Ledger, worker_process: Callable[..., WorkerProcess]
+    earlier: releases.Release, ledger: Ledger, worker_process: Callable[..., WorkerProcess]
 ) -> Iterator[Deploy]:
     """Workers and starters of both releases; all workers are killed at the end."""
     both = Deploy(earlier, ledger, worker_process)
@@ -276,9 +277,7 @@ def test_the_release_before_leaves_the_schema_of_today_alone(deploy: Deploy) -> 
     """Its `migrate` finds nothing to do, and undoes nothing that it does not know."""
     before = indexes()
 
-    said = releases.call(deploy.root, "manage.py", "migrate", APP, "--no-color")
-
-    assert "No migrations to apply" in said
+    assert "No migrations to apply" in deploy.before.ask("migrate")
     assert indexes() == before
     assert "tseq_job_finished" in before
 

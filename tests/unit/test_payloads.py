@@ -309,6 +309,37 @@ def test_values_that_cannot_be_compared_are_refused():
         encode(Thrower(a=1))
 
 
+class Unfriendly:
+    """Raises whatever is asked of it, its class as well."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("never look at me")
+
+    def __repr__(self):
+        raise RuntimeError("nor show me")
+
+    def __bool__(self):
+        raise RuntimeError("nor decide")
+
+
+class Undecided(dict):
+    """Whether it is equal to anything cannot be told."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return Unfriendly()
+
+
+@pytest.mark.parametrize("make", [Unfriendly, lambda: [Unfriendly()], lambda: Undecided(a=1)])
+def test_a_value_that_raises_when_it_is_looked_at_is_refused(make):
+    """The one exception type, whatever its class does; so is a result, which is then final."""
+    with pytest.raises(InvalidPayload, match="payload"):
+        encode(make())
+    with pytest.raises(TaskResultError, match="'charge' returned what cannot be stored"):
+        encode_result(make(), "charge")
+
+
 def test_a_long_key_is_cut_in_the_path():
     """Paths stay readable, whatever the keys."""
     with pytest.raises(InvalidPayload) as caught:

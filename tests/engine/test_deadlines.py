@@ -295,3 +295,43 @@ def test_a_forked_child_does_not_watch_its_parents_sockets() -> None:
     finally:
         deadlines.here.watch = None
         deadlines._watchdog.discard(watch)
+
+
+@on_postgresql
+def test_a_connection_of_bookkeeping_is_not_left_to_others() -> None:
+    """What was open before stays as it was; what was opened for us, with our options, is closed."""
+
+    def asks() -> tuple[bool, bool, Any]:
+        with deadlines.bookkeeping("default", 3.0):
+            STORE.db.query("SELECT 1", ())
+        is_closed = connection.connection is None
+        STORE.db.query("SELECT 1", ())
+        raw = connection.connection
+        with deadlines.bookkeeping("default", 3.0):
+            STORE.db.query("SELECT 1", ())
+        return is_closed, connection.connection is raw, raw.isolation_level
+
+    assert InThread(asks).result() == (True, True, None)
+
+
+@on_postgresql
+def test_a_site_with_a_pool_keeps_it() -> None:
+    """A worker's own connection is not taken from it, and what was taken before is given back."""
+    pytest.importorskip("psycopg_pool")
+
+    def asks() -> list[bool]:
+        own: Any = connections["default"]
+        own.settings_dict = {**own.settings_dict, "CONN_MAX_AGE": 0, "OPTIONS": {"pool": True}}
+        STORE.db.query("SELECT 1", ())
+        pool = own.pool
+        found = [own.connection._pool is pool]
+        with deadlines.bookkeeping("default", 3.0):
+            STORE.db.query("SELECT 1", ())
+            found.append(own.pool is None and not hasattr(own.connection, "_pool"))
+        STORE.db.query("SELECT 1", ())
+        found.append(own.connection._pool is pool)
+        own.close()
+        own.close_pool()
+        return found
+
+    assert InThread(asks).result() == [True, True, True]

@@ -28,6 +28,8 @@ logger = logging.getLogger("django_tasks_seq.worker")
 LOOK: Final = 0.5
 # Between the cancel and the end of the socket.
 GRACE: Final = 1.0
+# In a transaction of a view's or a command's, between two statements: a receiver may be called there.
+IDLE: Final = 60.0
 # A peer that does not even acknowledge is found out by TCP. `OPTIONS` of a site go before these.
 KEEPALIVES: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -153,9 +155,9 @@ def watched(connection: Any) -> Iterator[None]:
         watch.depth -= 1
 
 
-def seconds_here() -> float:
-    """The deadline of this thread."""
-    return LONGEST_DEADLINE if here.watch is None else here.watch.seconds
+def idle_seconds() -> float:
+    """How long a transaction of ours may idle on this thread: for its deadline, where it has one."""
+    return IDLE if here.watch is None else here.watch.seconds
 
 
 @contextmanager
@@ -194,9 +196,11 @@ def bookkeeping(alias: str, seconds: float) -> Iterator[None]:
 
     settings = connection.settings_dict
     asked = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
-    options = {"connect_timeout": max(2, round(seconds)), **KEEPALIVES, **asked}
+    limit = round(min(seconds, LONGEST_DEADLINE))
+    options = {"connect_timeout": max(2, limit), **KEEPALIVES, **asked}
     if len(asked) < len(settings["OPTIONS"]):
         connection.close()  # back to its pool
+    opened: Any = connection.connection
     connection.settings_dict = {
         **settings,
         "OPTIONS": {**options, "isolation_level": IsolationLevel.READ_COMMITTED},
@@ -205,6 +209,6 @@ def bookkeeping(alias: str, seconds: float) -> Iterator[None]:
         with watching(alias, seconds):
             yield
     finally:
-        if len(asked) < len(settings["OPTIONS"]):
-            connection.close()
+        if connection.connection is not opened:
+            connection.close()  # what follows on this thread is not ours
         connection.settings_dict = settings

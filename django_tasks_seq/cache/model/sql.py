@@ -159,7 +159,7 @@ class Database:
         with deadlines.watched(self.connection), transaction.atomic(using=self.alias):
             if is_ours and self.vendor == "postgresql":
                 # A process that stands still holds its rows no longer than that: others pass them by.
-                idle = round(deadlines.seconds_here() * 1000)
+                idle = round(deadlines.idle_seconds() * 1000)
                 self.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle}", None)
             self.take_write_lock()
             yield

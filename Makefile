@@ -10,6 +10,11 @@ DEV := $(VENV)/.installed-dev
 EXAMPLE := $(VENV)/.installed-example
 MANAGE := $(BIN)/python manage.py
 POSTGRES := $(BIN)/python -m tests.servers.postgres
+MARIADB := $(BIN)/python -m tests.servers.mariadb
+MYSQL := $(VENV)/.installed-mysql
+# What is told apart by database there: statements counted, and all but the model store's own tests.
+MARIADB_TESTS := tests/contracts tests/database tests/engine tests/races tests/plans/test_mariadb.py \
+	--ignore tests/database/test_statements.py --ignore tests/engine/test_statements.py
 CHAOS_TESTS := $(BIN)/python -m pytest tests/chaos -o faulthandler_timeout=600 $(PYTEST_ARGS)
 # One data file per process and environment, so that two environments can be tested side by side.
 export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
@@ -17,7 +22,7 @@ export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help test test-sqlite test-postgres coverage coverage-erase lint format types \
-	migrations-check chaos demo serve bench bench-charts clean
+	migrations-check chaos test-mariadb chaos-mariadb demo serve bench bench-charts clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -52,6 +57,13 @@ types: $(DEV) ## mypy, strict
 migrations-check: $(DEV) ## no model change without its migration
 	DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
 
+test-mariadb: $(MYSQL) ## the tests of the store and the engine on a MariaDB of their own
+	$(MARIADB) -- $(BIN)/python -m pytest $(MARIADB_TESTS) $(PYTEST_ARGS)
+
+chaos-mariadb: $(MYSQL) ## what of the reliability suite runs on MariaDB, in full, under 3 minutes
+	CHAOS=full $(MARIADB) -- $(BIN)/python -m pytest tests/chaos/test_kills.py \
+		tests/chaos/test_mariadb.py $(PYTEST_ARGS)
+
 # A run that fails does not keep the others, nor the table, from coming.
 chaos: $(DEV) ## the reliability suite in full, on PostgreSQL and on SQLite, under 10 minutes
 	rm -rf build/chaos
@@ -83,6 +95,10 @@ $(BIN)/python:
 $(DEV): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
+
+# Without a compiler and headers the driver cannot be built: the server's module says what is missing.
+$(MYSQL): $(DEV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,mysql]' && touch $@ || true
 
 $(EXAMPLE): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[example]'

@@ -9,9 +9,9 @@ from django.db import OperationalError
 # Run again at once, so many times at most; whatever else a database says waits before it is retried.
 TRIES: Final = 10
 # Deadlock and serialization failure: by SQLSTATE on PostgreSQL, by number on MariaDB and MySQL, where
-# waiting too long for a lock is one as well.
+# waiting too long for a lock is one as well, and a row that is newer than the transaction's snapshot.
 SQLSTATES: Final = ("40P01", "40001")
-NUMBERS: Final = (1213, 1205)
+NUMBERS: Final = (1213, 1205, 1020)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ JOB, TASK = Job._meta.db_table, TaskStatus._meta.db_table
 NOW = {
     "postgresql": "extract(epoch FROM clock_timestamp())::float8",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "mysql": "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6)",
 }
 JOB_CHANGED = "OLD.status <> NEW.status OR OLD.claim_token <> NEW.claim_token"
 JOB_VALUES = "OLD.status, NEW.status, OLD.claim_token, NEW.claim_token, OLD.worker_id"
@@ -38,6 +39,7 @@ TABLES = (
 TYPES = {
     "postgresql": {"key": "n bigserial PRIMARY KEY", "uuid": "uuid", "real": "float8"},
     "sqlite": {"key": "n integer PRIMARY KEY AUTOINCREMENT", "uuid": "text", "real": "real"},
+    "mysql": {"key": "n bigint AUTO_INCREMENT PRIMARY KEY", "uuid": "uuid", "real": "double"},
 }
 TRIGGERS = {
     "postgresql": (
@@ -64,6 +66,18 @@ TRIGGERS = {
   VALUES (NEW.job_id, NEW.task_id, OLD.status, NEW.status); END""",
     ),
 }
+TRIGGERS["mysql"] = (
+    (
+        f"CREATE TRIGGER chaos_job_changed AFTER UPDATE ON {JOB} FOR EACH ROW IF {JOB_CHANGED} THEN"
+        " INSERT INTO chaos_job (job_id, old, new, old_token, new_token, worker_id, at)"
+        f" VALUES (NEW.id, {JOB_VALUES}, {NOW['mysql']}); END IF"
+    ),
+    *(
+        f"CREATE TRIGGER chaos_task_{done} AFTER {what} ON {TASK} FOR EACH ROW INSERT INTO chaos_task"
+        f" (job_id, task_id, old, new) VALUES (NEW.job_id, NEW.task_id, {old}, NEW.status)"
+        for done, what, old in (("added", "INSERT", "''"), ("changed", "UPDATE", "OLD.status"))
+    ),
+)
 REMOVAL = {
     "postgresql": (
         f"DROP TRIGGER chaos_job_changed ON {JOB}",
@@ -77,6 +91,7 @@ REMOVAL = {
         "DROP TRIGGER chaos_task_changed",
     ),
 }
+REMOVAL["mysql"] = REMOVAL["sqlite"]
 
 
 class Audit:

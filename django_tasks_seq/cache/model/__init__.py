@@ -68,11 +68,13 @@ class ModelTaskCacheHandler(BaseJobStore):
 
     def set(self, key: str, value: dict[str, Any]) -> None:
         """Write *value* over the row behind *key*; a status only as the transitions table allows."""
-        documents.set(self.db, key, value)
+        db = self.db
+        db.again(lambda: documents.set(db, key, value))
 
     def delete(self, key: str) -> None:
         """Delete the row behind *key*, and with a job all its rows."""
-        documents.delete(self.db, key)
+        db = self.db
+        db.again(lambda: documents.delete(db, key))
 
     # --- what every store does -----------------------------------------------------------------
 

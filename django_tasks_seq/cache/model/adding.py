@@ -38,6 +38,9 @@ def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     existing: dict[tuple[str, str | None], Job] = {}
     # Two that start the same keys at once would wait for each other, if each took them in its own order.
     wanted: Sequence[NewJob] = sorted(jobs, key=_key)
+    if db.locks_what_it_meets:
+        existing = _existing(db, [job for job in wanted if job.idempotency_key is not None])
+        wanted = [job for job in wanted if (job.sequence, job.idempotency_key) not in existing]
     while wanted:
         for batch in batches(wanted, BATCH, db.most_characters, _characters):
             _insert(db, batch, added)

@@ -98,9 +98,12 @@ def _pick(db: Database, *, behind: bool = False) -> str:
     What is locked beyond it is let go by the same commit. *behind* a row: rank, due time and id.
     """
     after = " AND (rank, run_after, id) > (%s, %s, %s)" if behind else ""
+    by, order = (
+        ("", "") if db.keeps_order else (", rank, run_after", "ORDER BY rank, run_after, id ")
+    )
     return f"""SELECT id FROM (
-  SELECT id, bytes, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) AS so_far FROM (
-    SELECT id, {db.bytes("payload")} AS bytes FROM {db.jobs("tseq_job_claim")}
+  SELECT id, bytes, sum(bytes) OVER ({order}ROWS UNBOUNDED PRECEDING) AS so_far FROM (
+    SELECT id, {db.bytes("payload")} AS bytes{by} FROM {db.jobs("tseq_job_claim")}
     WHERE status = '{READY}' AND {db.not_carried} AND queue = %s{after}
     ORDER BY rank, run_after, id LIMIT %s{db.skip_locked}
   ) AS first
@@ -129,6 +132,8 @@ def claim_handlers(
 def ready_queues(db: Database) -> list[str]:
     """Names of queues that have claimable jobs: a loose scan that reads one index entry for each."""
     ready = f"{db.jobs('tseq_job_claim')} WHERE status = '{READY}' AND {db.not_carried}"
+    if not db.skips_by_columns:
+        return _ready_queues_one_by_one(db, ready)
     rows = db.query(
         f"WITH RECURSIVE q(name) AS (SELECT * FROM (SELECT queue FROM {ready}"
         f" ORDER BY queue LIMIT 1) AS first UNION ALL"
@@ -139,6 +144,14 @@ def ready_queues(db: Database) -> list[str]:
     )
     # In another order each time, so that a full queue does not starve those behind it.
     return random.sample([name for (name,) in rows], len(rows))
+
+
+def _ready_queues_one_by_one(db: Database, ready: str) -> list[str]:
+    names = [""]
+    following = f"SELECT queue FROM {ready} AND queue > %s ORDER BY queue LIMIT 1"
+    while rows := db.query(following, [names[-1]]):
+        names += rows[0]
+    return random.sample(names[1:], len(names) - 1)
 
 
 def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim | str:

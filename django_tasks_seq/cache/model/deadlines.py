@@ -186,24 +186,22 @@ def bookkeeping(alias: str, seconds: float) -> Iterator[None]:
 
     Connecting has the same time as a statement. Transactions are READ COMMITTED whatever the site
     asks for, because the fence is a locking read. Nothing is set for the session: behind a pooler
-    that would be other people's.
+    that would be other people's. On MariaDB it is the driver that gives a statement up.
     """
     connection = connections[alias]
-    if connection.vendor != "postgresql" or connection.in_atomic_block:
+    if connection.vendor not in {"postgresql", "mysql"} or connection.in_atomic_block:
         yield
         return
-    from django.db.backends.postgresql.psycopg_any import IsolationLevel
-
     settings = connection.settings_dict
     asked = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
-    limit = round(min(seconds, LONGEST_DEADLINE))
-    options = {"connect_timeout": max(2, limit), **KEEPALIVES, **asked}
+    limit = max(2, round(min(seconds, LONGEST_DEADLINE)))
+    defaults, level = _options(connection.vendor, limit)
     if len(asked) < len(settings["OPTIONS"]):
         connection.close()  # back to its pool
     opened: Any = connection.connection
     connection.settings_dict = {
         **settings,
-        "OPTIONS": {**options, "isolation_level": IsolationLevel.READ_COMMITTED},
+        "OPTIONS": {**defaults, **asked, "isolation_level": level},
     }
     try:
         with watching(alias, seconds):
@@ -212,3 +210,13 @@ def bookkeeping(alias: str, seconds: float) -> Iterator[None]:
         if connection.connection is not opened:
             connection.close()  # what follows on this thread is not ours
         connection.settings_dict = settings
+
+
+def _options(vendor: str, seconds: int) -> tuple[dict[str, int], Any]:
+    """Of a connection of our own: what a site's `OPTIONS` go before, and the isolation level."""
+    if vendor == "mysql":
+        names = ("connect_timeout", "read_timeout", "write_timeout")
+        return dict.fromkeys(names, seconds), "read committed"
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    return {"connect_timeout": seconds, **KEEPALIVES}, IsolationLevel.READ_COMMITTED

@@ -43,8 +43,8 @@ def commit_inside(db: Database, checkpoint: Checkpoint, worker_name: str) -> str
     """
     db.take_write_lock()
     rows = db.query(
-        f"SELECT requested FROM {JOB} WHERE id = %s AND claim_token = %s AND status = '{RUNNING}'"
-        f"{db.wait_lock}",
+        f"SELECT requested FROM {db.jobs('PRIMARY')}"
+        f" WHERE id = %s AND claim_token = %s AND status = '{RUNNING}'{db.wait_lock}",
         [db.uuid(checkpoint.job_id), checkpoint.token],
     )
     if not rows:
@@ -144,7 +144,8 @@ def _write_tasks(db: Database, checkpoints: Sequence[Checkpoint], worker_name: s
 
 def _end_jobs(db: Database, checkpoints: Sequence[Checkpoint]) -> None:
     common = (
-        f"UPDATE {JOB} SET status = '{ENDED}', result = %s, finished_at = {db.now('%s')},"
+        f"UPDATE {db.jobs('PRIMARY')} SET"
+        f" status = '{ENDED}', result = %s, finished_at = {db.now('%s')},"
         " requested = '', handler_due = %s,"
     )
     where = f" WHERE id = %s AND claim_token = %s AND status = '{RUNNING}'"

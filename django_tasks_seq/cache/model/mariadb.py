@@ -1,9 +1,9 @@
 """What MariaDB has in place of what PostgreSQL and SQLite share.
 
 It has no `UPDATE … RETURNING`: what is picked is locked, then written by primary key, then read, in one
-short transaction at READ COMMITTED. Its planner takes a scan of a small table for the shortest way, and
-a locking scan holds, or waits for, rows that nobody asked for: where rows of jobs are locked, the
-statement names the index.
+short transaction at READ COMMITTED. Its planner takes a scan of a small table for the shortest way, or
+intersects the primary key with the index of a status, and holds, or waits for, rows that nobody asked
+for: where rows of jobs are locked, the statement names the index.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class MariaDB(Database):
 
     # A statement of 16 MB is refused; a character may take 4 bytes, and 2 where it is quoted.
     most_characters = 1_000_000
+    locks_what_it_meets = True
+    skips_by_columns = False
+    keeps_order = False
 
     @property
     def skip_locked(self) -> str:

@@ -38,6 +38,12 @@ class Database:
 
     # Of values in one statement, where more would be refused.
     most_characters = 2**53
+    # Whether an INSERT locks a row that has its key: what is there already is better read before.
+    locks_what_it_meets = False
+    # Whether an index is entered behind the value of another row's column, or read from its start.
+    skips_by_columns = True
+    # Whether a window that names no order goes by that of the subquery it looks at.
+    keeps_order = True
 
     def __init__(self, alias: str) -> None:
         self.alias = alias

@@ -259,7 +259,8 @@ def _update_jobs(db: Database, changes: Iterable[Change], held: Mapping[UUID, Fe
         sets = ", ".join(f"{db.column(name)} = {mark}" for name, mark, _ in cells)
         row = held[change.job_id]
         groups[
-            f"UPDATE {JOB} SET {sets} WHERE id = %s AND claim_token = %s AND status = %s"
+            f"UPDATE {db.jobs('PRIMARY')} SET {sets}"
+            " WHERE id = %s AND claim_token = %s AND status = %s"
         ].append([*(param for *_, param in cells), db.uuid(change.job_id), row.token, row.status])
     _run(db, groups)
 

@@ -193,12 +193,13 @@ def _lost(
 ) -> list[str]:
     done = {(row.job, row.task) for row in history.tasks if row.status in DONE}
     effects = {(row.job, row.task) for row in history.effects}
+    traceless = done - effects
     found = started - {job.id for job in history.jobs}
     for job in history.jobs:
         is_successful = job.status == "SUCCESSFUL"
         missing = [task for task in job.plan if (job.id, task) not in done]
-        traceless = [t for t in job.plan if t in atomic and (job.id, t) in done - effects]
-        if job.status != ends.get(job.id, "SUCCESSFUL") or (is_successful and missing) or traceless:
+        silent = [task for task in job.plan if task in atomic and (job.id, task) in traceless]
+        if job.status != ends.get(job.id, "SUCCESSFUL") or (is_successful and missing) or silent:
             found.add(job.id)
     return sorted(found)
 

@@ -260,7 +260,7 @@ def test_code_of_today_works_before_its_migration(
     ledger: Ledger,
     worker_process: Callable[..., WorkerProcess],
 ) -> None:
-    """Code may be deployed before `migrate`: 0002 is about speed alone, and pruning works without it."""
+    """Code may be deployed before `migrate`: what is new there is about speed alone; pruning works as well."""
     with recorded("R17") as run:
         run.faults = "the schema before"
         assert "tseq_job_finished" not in indexes()

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasks_seq import BaseErrorHandler, BaseStartTaskHandler, executor
@@ -269,3 +269,23 @@ def test_two_starts_with_the_same_keys_in_another_order_do_not_cross() -> None:
 
     assert [job.idempotency_key for job in found] == keys[::-1]
     assert [job.was_started for job in found] == [False, False, False, True, True]
+
+
+def test_keys_are_let_go_before_one_that_has_become_free_is_taken() -> None:
+    """The job that had the first key is deleted when it is looked for: nothing is held behind that key."""
+    first = executor.start_sequence("lines", {}, idempotency_key="key-1")
+    steps: list[Any] = []
+
+    def meddle(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not steps and "idempotency_key IN" in sql:
+            steps.append(InThread(Job.objects.filter(pk=first.pk).delete).result())
+        elif len(steps) == 1 and "INSERT" in sql:
+            start = InThread(executor.start_sequence, "lines", {}, idempotency_key="key-9")
+            steps.append(start.result())
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(meddle):
+        jobs = executor.start_many("lines", [{}] * 2, idempotency_keys=["key-1", "key-9"])
+
+    assert [job.was_started for job in jobs] == [True, False]
+    assert jobs[1].pk == steps[1].pk

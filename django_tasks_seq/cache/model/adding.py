@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.utils.dateparse import parse_datetime
 
 from ...choices import JobStatus
@@ -34,20 +36,15 @@ RETURNED = " RETURNING id, status, run_after, created_at"
 
 def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
     """Insert *jobs*; where (sequence, idempotency key) exists, return the job that has it."""
-    added: dict[UUID, Row] = {}
-    existing: dict[tuple[str, str | None], Job] = {}
     # Two that start the same keys at once would wait for each other, if each took them in its own order.
-    wanted: Sequence[NewJob] = sorted(jobs, key=_key)
-    if db.locks_what_it_meets:
-        existing = _existing(db, [job for job in wanted if job.idempotency_key is not None])
-        wanted = [job for job in wanted if (job.sequence, job.idempotency_key) not in existing]
-    while wanted:
-        for batch in batches(wanted, BATCH, db.most_characters, _characters):
-            _insert(db, batch, added)
-        refused = [job for job in wanted if job.id not in added]
-        existing.update(_existing(db, refused))
-        # The job that had the key may have been pruned between the two statements.
-        wanted = [job for job in refused if (job.sequence, job.idempotency_key) not in existing]
+    ordered = sorted(jobs, key=_key)
+    while True:
+        try:
+            with _undone_together(db, jobs):
+                added, existing = _add(db, ordered)
+        except _KeyFreedError:
+            continue
+        break
     if any(_is_to_be_told(added[job.id]) for job in jobs if job.id in added and not job.carried):
         notify(db)
     return [
@@ -56,6 +53,30 @@ def add(db: Database, jobs: Sequence[NewJob]) -> list[Job]:
         else existing[new.sequence, new.idempotency_key]
         for new in jobs
     ]
+
+
+class _KeyFreedError(Exception):
+    """The job that had a key was deleted when it was to be read."""
+
+
+def _undone_together(db: Database, jobs: Sequence[NewJob]) -> AbstractContextManager[Any]:
+    """Keys that were taken are let go, before one that has become free in front of them is taken."""
+    has_keys = len(jobs) > 1 and any(job.idempotency_key is not None for job in jobs)
+    return transaction.atomic(using=db.alias) if has_keys else nullcontext()
+
+
+def _add(
+    db: Database, jobs: Sequence[NewJob]
+) -> tuple[dict[UUID, Row], dict[tuple[str, str | None], Job]]:
+    """Rows of those that were added, and the jobs that had the keys of the others."""
+    added: dict[UUID, Row] = {}
+    for batch in batches(jobs, BATCH, db.most_characters, _characters):
+        _insert(db, batch, added)
+    refused = [job for job in jobs if job.id not in added]
+    existing = _existing(db, refused)
+    if any((job.sequence, job.idempotency_key) not in existing for job in refused):
+        raise _KeyFreedError
+    return added, existing
 
 
 def _key(job: NewJob) -> tuple[str, str]:

@@ -13,7 +13,7 @@ class TasksSeqConfig(AppConfig):
     verbose_name = _("Task sequences")
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401 (registers them)
+        from . import checks, server_checks  # noqa: F401 (registers them)
         from .registry import autodiscover
 
         autodiscover()

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "django_tasks_seq"
 
 # A module may import from its own layer and from those below it. What is not named has no place.
 LAYERS: list[set[str]] = [
-    {"management", "admin", "checks", "contrib", "testing", "apps", "routers"},
+    {"management", "admin", "checks", "server_checks", "contrib", "testing", "apps", "routers"},
     {"engine"},
     {"executor", "starting", "consuming", "announcements", "new_jobs"}
     | {

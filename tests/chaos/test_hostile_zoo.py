@@ -70,7 +70,8 @@ def _wait_for(canary: Job, worker: WorkerProcess, behaviour: Behaviour) -> Job:
 
 
 def _is_settled(job: Job) -> bool:
-    return not Job.objects.filter(pk=job.pk).exists() or job.refresh().is_settled
+    found = Job.objects.filter(pk=job.pk).first()
+    return found is None or found.is_settled
 
 
 def _outcome(job: Job) -> str:

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from django_tasks_seq import executor
 from django_tasks_seq.models import Job
 from tests.database.conftest import Declare
 from tests.database.working import same
+from tests.helpers import InThread
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.django_db]
 
@@ -60,6 +61,19 @@ def test_many_large_payloads_are_more_than_one_statement(declare: Declare) -> No
     jobs = executor.start_many("probe", ["x" * 900_000] * 24)
 
     assert Job.objects.filter(pk__in=[job.pk for job in jobs]).count() == 24
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_start_whose_key_is_taken_waits_for_nobody(declare: Declare) -> None:
+    """The job that has the key is read before: an INSERT would lock its row, and wait for who holds it."""
+    declare(same)
+    first = executor.start_sequence("probe", idempotency_key="taken")
+
+    with transaction.atomic():
+        Job.objects.select_for_update().get(pk=first.pk)
+        again = InThread(executor.start_sequence, "probe", idempotency_key="taken").result()
+
+    assert (again.pk, again.was_started) == (first.pk, False)
 
 
 @pytest.mark.django_db(transaction=True)

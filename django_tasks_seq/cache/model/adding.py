@@ -70,10 +70,14 @@ def _add(
 ) -> tuple[dict[UUID, Row], dict[tuple[str, str | None], Job]]:
     """Rows of those that were added, and the jobs that had the keys of the others."""
     added: dict[UUID, Row] = {}
+    existing: dict[tuple[str, str | None], Job] = {}
+    if db.locks_what_it_meets:
+        existing = _existing(db, [job for job in jobs if job.idempotency_key is not None])
+        jobs = [job for job in jobs if (job.sequence, job.idempotency_key) not in existing]
     for batch in batches(jobs, BATCH, db.most_characters, _characters):
         _insert(db, batch, added)
     refused = [job for job in jobs if job.id not in added]
-    existing = _existing(db, refused)
+    existing |= _existing(db, refused)
     if any((job.sequence, job.idempotency_key) not in existing for job in refused):
         raise _KeyFreedError
     return added, existing

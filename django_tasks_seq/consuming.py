@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 
 from . import announcements
 from .attempt import MANAGER, Attempt
@@ -32,6 +32,8 @@ from .task_call import TaskCall
 from .unknown import cannot_begin, set_aside
 
 logger = logging.getLogger("django_tasks_seq.executor")
+# The last is what a server says that has become read-only, or has ended a transaction that idled.
+DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
 BUSY_PAUSE = 0.05
 DOWN_PAUSE = 0.5
 
@@ -181,7 +183,7 @@ def _apply(store: BaseJobStore, write: Write) -> Applied:
         try:
             with _watching(store):
                 applied = store.apply([write], worker_name())
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             connection = connections[get_config().database]
             if connection.in_atomic_block:
                 raise  # it is the caller's transaction that failed

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from django_tasks_seq import Retry, TaskSpec, consuming, executor
 from django_tasks_seq.cache.changes import Applied
@@ -78,11 +85,11 @@ def test_a_row_that_somebody_holds_is_waited_for(
 def test_a_database_that_fails_is_asked_again(
     declare: Declare, inbox: Inbox, breaking: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outcome survives a database that is gone for a while."""
+    """An outcome survives a database that is gone for a while, or read-only."""
     monkeypatch.setattr(consuming, "DOWN_PAUSE", 0.001)
     declare(same)
     job = executor.start_sequence("probe")
-    failures = [OperationalError("gone"), OperationalError("gone")]
+    failures = [OperationalError("gone"), InternalError("read-only"), InterfaceError("closed")]
 
     def fail(changes: Any) -> None:
         if failures:

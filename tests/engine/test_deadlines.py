@@ -2,12 +2,13 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import InternalError, OperationalError, connection, connections
 
 from django_tasks_seq import executor
 from django_tasks_seq.cache.base import deadline
@@ -335,3 +336,32 @@ def test_a_site_with_a_pool_keeps_it() -> None:
         return found
 
     assert InThread(asks).result() == [True, True, True]
+
+
+@on_postgresql
+def test_a_process_that_stands_still_does_not_keep_its_rows() -> None:
+    """It stopped between two statements of a transaction: soon others can have the job, and it is told."""
+    declare("lines", ("a", same))
+    job = executor.start_sequence("lines", {})
+    goes_on = threading.Event()
+
+    def holds() -> None:
+        with deadlines.bookkeeping("default", 0.5), STORE.db.atomic():
+            STORE.db.query(f"SELECT 1 FROM {Job._meta.db_table} FOR UPDATE", ())
+            goes_on.wait(30)
+            STORE.db.query("SELECT 1", ())
+
+    still = InThread(holds)
+    try:
+        wait_until(lambda: not is_free(job), what="a row that is held")
+        wait_until(lambda: is_free(job), what="a row that is free again")
+    finally:
+        goes_on.set()
+    with pytest.raises(InternalError, match="idle-in-transaction"):
+        still.result()
+
+
+def is_free(job: Job) -> bool:
+    """Whether nobody holds its row."""
+    lock = f"SELECT 1 FROM {Job._meta.db_table} WHERE id = %s FOR UPDATE SKIP LOCKED"
+    return bool(STORE.db.query(lock, [job.id]))

@@ -32,12 +32,13 @@ def storm() -> Storm:
     if connection.vendor == "sqlite":
         jobs, kills = sizes().pick(cut=(150, 4), full=(1000, 30))
         return Storm(jobs=jobs, kills=kills, sequence="chain3", pause=(0.1, 0.4))
+    # Slow enough that the workers left can take over what each kill leaves them.
+    pause = sizes().pick((0.02, 0.2), (0.05, 0.5))
     if connection.vendor == "mysql":
         jobs, kills = sizes().pick(cut=(150, 6), full=(1000, 40))
-        return Storm(jobs=jobs, kills=kills, sequence="chain3", seconds=0.03)
+        return Storm(jobs=jobs, kills=kills, sequence="chain3", seconds=0.03, pause=pause)
     jobs, kills = sizes().pick(cut=(300, 8), full=(5000, 200))
-    # Slow enough that the workers left can take over what each kill leaves them.
-    return Storm(jobs=jobs, kills=kills, seconds=0.03, pause=sizes().pick((0.02, 0.2), (0.05, 0.5)))
+    return Storm(jobs=jobs, kills=kills, seconds=0.03, pause=pause)
 
 
 @pytest.fixture

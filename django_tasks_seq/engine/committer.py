@@ -146,9 +146,7 @@ class Committer:
             logger.error("a write was refused: %s", error, extra={"job_id": str(hand.claim.job_id)})
             self.hands.drop(hand)
             return
-        call.outcome = Raised(
-            Failure(call.described(error), AttemptOutcome.FAILED, None), error
-        )
+        call.outcome = Raised(Failure(call.described(error), AttemptOutcome.FAILED, None), error)
         failed = call.write()
         if failed is not None:
             self.put(hand, failed, call)

@@ -89,7 +89,8 @@ def test_its_first_look_is_not_at_once() -> None:
 def test_a_worker_that_ends_by_itself_deletes_nothing(option: str) -> None:
     """It is to end when its work is done."""
     old(1)
-    one = EngineThread(**{option: True})
+    chosen: dict[str, Any] = {option: True}
+    one = EngineThread(**chosen)
     is_time(pruning_of(one))
 
     assert one.thread.result() == 0

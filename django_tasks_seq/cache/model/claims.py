@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -12,7 +11,7 @@ from uuid import UUID
 from ...choices import DONE, FINAL, HANDLER_TASK_ID, HandlerDue, JobStatus, Requested
 from ...transitions import JOB as JOB_TRANSITIONS
 from ..changes import Claim, TaskRow
-from .frontier import Frontier
+from .frontier import Frontier, Place
 from .sql import JOB, TASK, Database, listed, marks
 from .stored import read_plan, read_verdicts
 
@@ -68,28 +67,34 @@ class Wanted:
 def claim(db: Database, frontier: Frontier, queues: Sequence[str], wanted: Wanted) -> list[Claim]:
     """Claim READY jobs, queue after queue (none named: of all); within one by priority and due time."""
     frontier.renew()
-    for queue in queues or frontier.names():
-        _claim_of(db, frontier, queue, wanted)
-    if not queues and not wanted.is_filled:
-        for queue in ready_queues(db):
-            _claim_of(db, frontier, queue, wanted)
+    for queue in queues:
+        for start in frontier.starts(queue):
+            _claim_from(db, frontier, queue, start, wanted)
+    if not queues:
+        for queue in frontier.names():
+            _claim_from(db, frontier, queue, frontier.places[queue], wanted)
+        if not wanted.is_filled:
+            frontier.places = dict.fromkeys(ready_queues(db))
+            for queue in frontier.names():
+                _claim_from(db, frontier, queue, None, wanted)
     return wanted.taken
 
 
-def _claim_of(db: Database, frontier: Frontier, queue: str, wanted: Wanted) -> None:
-    for start in frontier.starts(queue):
-        if wanted.is_filled:
-            return
-        pick, limit = _pick(db, behind=start is not None), wanted.left
-        params = [queue, *(start or ()), limit, wanted.bound]
-        rows = _take_rows(db, pick, params, wanted.lease, wanted.worker_id)
-        wanted.take(_claims(db, rows))
-        if len(rows) < limit:
-            frontier.places.pop(queue, None)
-        else:
-            # Not behind the last: whoever passes by dead entries marks them, and that is to be done
-            # bit by bit.
-            frontier.places[queue] = (rows[0][15], rows[0][16], rows[0][0])
+def _claim_from(
+    db: Database, frontier: Frontier, queue: str, start: Place | None, wanted: Wanted
+) -> None:
+    if wanted.is_filled:
+        return
+    pick, limit = _pick(db, behind=start is not None), wanted.left
+    params = [queue, *(start or ()), limit, wanted.bound]
+    rows = _take_rows(db, pick, params, wanted.lease, wanted.worker_id)
+    wanted.take(_claims(db, rows))
+    if len(rows) < limit:
+        frontier.places.pop(queue, None)
+    else:
+        # Not behind the last: whoever passes by dead entries marks them, and that is to be done
+        # bit by bit.
+        frontier.places[queue] = (rows[0][15], rows[0][16], rows[0][0])
 
 
 def _pick(db: Database, *, behind: bool = False) -> str:
@@ -142,8 +147,7 @@ def ready_queues(db: Database) -> list[str]:
         " SELECT name FROM q WHERE name IS NOT NULL",
         (),
     )
-    # In another order each time, so that a full queue does not starve those behind it.
-    return random.sample([name for (name,) in rows], len(rows))
+    return [name for (name,) in rows]
 
 
 def _ready_queues_one_by_one(db: Database, ready: str) -> list[str]:
@@ -151,7 +155,7 @@ def _ready_queues_one_by_one(db: Database, ready: str) -> list[str]:
     following = f"SELECT queue FROM {ready} AND queue > %s ORDER BY queue LIMIT 1"
     while rows := db.query(following, [names[-1]]):
         names += rows[0]
-    return random.sample(names[1:], len(names) - 1)
+    return names[1:]
 
 
 def claim_job(db: Database, job_id: UUID, task_id: str, lease: float) -> Claim | str:

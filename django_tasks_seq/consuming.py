@@ -24,7 +24,7 @@ from .conf import get_config
 from .exceptions import UnknownTask
 from .handler_call import HandlerCall, give_up
 from .handlers import handler_due_for
-from .hygiene import close_leftovers, is_in_transaction
+from .hygiene import close_leftovers, end_session, is_in_transaction
 from .outcomes import Gone, Raised, Returned, Stopped
 from .registry import find_sequence
 from .starting import hand_over
@@ -188,7 +188,7 @@ def _apply(store: BaseJobStore, write: Write) -> Applied:
             if connection.in_atomic_block:
                 raise  # it is the caller's transaction that failed
             logger.warning("an outcome could not be recorded yet: %s", error)
-            connection.close()
+            end_session(connection)
             if time.monotonic() > give_up_at:
                 return Applied(lost={write.job_id})
             time.sleep(DOWN_PAUSE)

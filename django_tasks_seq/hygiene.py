@@ -137,7 +137,21 @@ def _end_unknown_transaction(connection: Any) -> None:
 def _forget(connection: Any) -> None:
     """Close it and let Django make a new one: an atomic block left open cannot be closed in order."""
     raw = connection.connection
+    _let_go_of_sqlite(connection)
     del connections[connection.alias]
     if raw is not None:
         with suppress(Exception):
             raw.close()
+
+
+def end_session(connection: Any) -> None:
+    """Close a connection that has failed, and with it whatever transaction it is in."""
+    _let_go_of_sqlite(connection)
+    connection.close()
+
+
+def _let_go_of_sqlite(connection: Any) -> None:
+    """With Python 3.11 a closed connection keeps its lock while a traceback refers to its cursor."""
+    if connection.vendor == "sqlite" and connection.connection is not None:
+        with suppress(Exception):
+            connection.connection.rollback()

@@ -16,6 +16,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 
 from ..cache.base import BaseJobStore, deadline
 from ..conf import get_config
+from ..hygiene import end_session
 from .claiming import Claiming
 from .committer import Committer
 from .dispatch import Dispatch
@@ -313,7 +314,7 @@ class Engine:
             raise error  # a test's transaction, which a new connection would know nothing of
         self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.1)
         logger.error("the jobs' database failed, again in %.1f s: %s", self._backoff, error)
-        connection.close()
+        end_session(connection)
         self._tick_at = self.polls.at = 0.0
         self._rescue_at = time.monotonic() + self._backoff + 2 * TICK
 

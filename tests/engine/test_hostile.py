@@ -303,3 +303,20 @@ def test_a_session_is_kept_from_task_to_task_and_closed_at_rest(
 
     assert len(result) == 5
     assert len(set(result)) == 1
+
+
+@pytest.mark.sqlite
+def test_a_transaction_left_open_by_what_failed_is_ended_though_its_cursor_lives() -> None:
+    """The error's traceback holds the cursor, and the outcome holds the error, until it is written."""
+
+    def fails(payload: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("SELECT 1 UNION SELECT 2")
+        raise ValueError("in the midst of it")
+
+    declare("lines", ("a", fails))
+    with engine(name="one:1", concurrency=1):
+        job = executor.wait(executor.start_sequence("lines", {}), 30)
+
+    assert job.error == "a: ValueError: in the midst of it"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from typing import TYPE_CHECKING
 
 from django.db import OperationalError, transaction
 
-from .cache.transient import is_transient
+from .cache.transient import TRIES, is_transient, pause
 from .choices import AttemptOutcome
 from .conf import get_config
 from .outcomes import Committed, Gone, Outcome, Raised, Returned
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks_seq.executor")
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
-# Under SERIALIZABLE more than half of the tasks that run at once can fail together, again and again:
-# so often, with pauses by chance of at most so many seconds.
-TRIES, FIRST_PAUSE, LONGEST_PAUSE = 30, 0.002, 0.25
 
 
 class Flag:
@@ -47,7 +42,7 @@ def run_atomic(attempt: TaskCall) -> Outcome:
         # Everything was rolled back, so the task has not happened yet.
         if not (isinstance(outcome, Raised) and _may_succeed_again(outcome.error)):
             break
-        time.sleep(random.uniform(0, min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)))  # noqa: S311
+        pause(tries)
         if attempt.abandoned:
             return Gone()
         outcome = _once(attempt)

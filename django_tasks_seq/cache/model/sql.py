@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ... import clock
 from ...models import Job, JobEvent, TaskAttempt, TaskStatus, Worker
 from ..changes import Moment
-from ..transient import TRIES, is_transient
+from ..transient import TRIES, is_transient, pause
 from . import deadlines
 
 JOB = Job._meta.db_table
@@ -187,12 +187,13 @@ class Database:
 
     def again(self, call: Callable[[], T]) -> T:
         """What *call* returns, which is one transaction of ours: run again if the database gave it up."""
-        for _ in range(TRIES - 1):
+        for tries in range(1, TRIES):
             try:
                 return call()
             except OperationalError as error:
                 if self.connection.in_atomic_block or not is_transient(error):
                     raise
+                pause(tries)
         return call()
 
     def execute(self, statement: str, params: Sequence[Any] | None) -> int:
@@ -218,6 +219,7 @@ class Database:
                 is_whole = connection.autocommit and not connection.in_atomic_block
                 if not is_whole or tries >= TRIES or not is_transient(error):
                     raise
+                pause(tries)
                 tries += 1
             finally:
                 if watch is not None:

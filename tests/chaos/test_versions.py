@@ -16,7 +16,6 @@ from django.db import connection
 from django_tasks_seq import __version__, clock, executor
 from django_tasks_seq.models import Job, JobEvent, TaskAttempt
 from tests.chaos import releases
-from tests.chaos.checker import Fault
 from tests.chaos.evidence import Audit
 from tests.chaos.judging import judge, kill_while_it_holds
 from tests.chaos.report import recorded
@@ -133,11 +132,11 @@ def test_either_release_rescues_what_the_other_had_in_hand(deploy: Deploy, audit
     with recorded("R17") as run:
         old, new = deploy.worker(BEFORE), deploy.worker(TODAY)
         jobs = deploy.begin(BEFORE, "chain", work) + deploy.begin(TODAY, "chain", work)
-        kills = [kill_at_work(old, deploy.ledger)]
+        kills = [kill_while_it_holds(old)]
         wait_until(partial(is_rescued, old), what="the rescue by the code of today")
         third = deploy.worker(BEFORE)
         jobs += executor.start_many("chain", work)
-        kills.append(kill_at_work(new, deploy.ledger))
+        kills.append(kill_while_it_holds(new))
         wait_until(all_ended, timeout=60, what="the end of all jobs")
 
         run.faults = {"kills": len(kills)}
@@ -145,12 +144,6 @@ def test_either_release_rescues_what_the_other_had_in_hand(deploy: Deploy, audit
         assert verdict.losses >= len(kills)
         assert third.running
         assert pids_of(deploy.ledger) == {old.pid, new.pid, third.pid}
-
-
-def kill_at_work(worker: WorkerProcess, ledger: Ledger) -> Fault:
-    """Kill it once it has called a task, and while it holds jobs."""
-    wait_until(lambda: worker.pid in pids_of(ledger), what="a call by the worker")
-    return kill_while_it_holds(worker)
 
 
 def is_rescued(worker: WorkerProcess) -> bool:

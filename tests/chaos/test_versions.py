@@ -143,7 +143,8 @@ def test_either_release_rescues_what_the_other_had_in_hand(deploy: Deploy, audit
         verdict = judge(run, deploy.ledger, audit, jobs, faults=kills)
         assert verdict.losses >= len(kills)
         assert third.running
-        assert pids_of(deploy.ledger) == {old.pid, new.pid, third.pid}
+        # Whoever is killed holds jobs, but may not have called a task yet.
+        assert {third.pid} <= pids_of(deploy.ledger) <= {old.pid, new.pid, third.pid}
 
 
 def is_rescued(worker: WorkerProcess) -> bool:
